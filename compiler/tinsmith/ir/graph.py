@@ -1,0 +1,145 @@
+"""The IR on one screen: Value, Node, Graph. All frozen; SSA; nodes in topological order.
+
+Graph  = name, stage, inputs: Value*, outputs: Value*, initializers: {Value: array}, Node*
+Node   = op: OpDef, inputs: Value*, outputs: Value*, attrs, Origin
+Value  = name, TensorType          (names are unique in a graph)
+Origin = the ONNX node it came from, the passes that rewrote it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .dtypes import Array, TensorType
+from .opdef import OpDef
+
+
+class Stage(IntEnum):
+    """What a graph satisfies; `verify` holds the rules of each."""
+
+    FLOAT = 0
+    QUANTIZED = 1
+    TRAINING = 2
+    PARTITIONED = 3
+    SCHEDULED = 4
+    PLANNED = 5
+
+
+@dataclass(frozen=True)
+class Origin:
+    onnx_name: str = ""
+    onnx_op: str = ""
+    passes: tuple[str, ...] = ()
+
+    def rewritten_by(self, name: str) -> Origin:
+        return self if name in self.passes else replace(self, passes=(*self.passes, name))
+
+    def __str__(self) -> str:
+        return f"{self.onnx_op} {self.onnx_name!r}" if self.onnx_op else repr(self.onnx_name)
+
+
+@dataclass(frozen=True)
+class Value:
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation. `attrs` is an instance of `op.attrs`, a frozen dataclass."""
+
+    op: OpDef
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    attrs: Any
+    origin: Origin = Origin()
+
+    @property
+    def name(self) -> str:
+        """Unique in its graph: the name of the first output."""
+        return self.outputs[0].name
+
+    @property
+    def x(self) -> TensorType:
+        return self.inputs[0].type
+
+    @property
+    def y(self) -> TensorType:
+        return self.outputs[0].type
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    initializers: Mapping[Value, Array]
+    nodes: tuple[Node, ...]
+    stage: Stage = Stage.FLOAT
+    # Permutation from the ONNX axis order to this graph's, by input/output position; absent: the same.
+    input_layouts: tuple[tuple[int, ...] | None, ...] = ()
+    output_layouts: tuple[tuple[int, ...] | None, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Graph):
+            return NotImplemented
+        return (
+            self._key() == other._key()
+            and self.initializers.keys() == other.initializers.keys()
+            and all(np.array_equal(a, other.initializers[v]) for v, a in self.initializers.items())
+        )
+
+    __hash__ = object.__hash__
+
+    def _key(self) -> tuple[object, ...]:
+        layouts = (self.input_layouts, self.output_layouts)
+        return (self.name, self.stage, self.inputs, self.outputs, self.nodes, layouts)
+
+    @cached_property
+    def producer(self) -> Mapping[Value, Node]:
+        return {v: n for n in self.nodes for v in n.outputs}
+
+    @cached_property
+    def consumers(self) -> Mapping[Value, tuple[Node, ...]]:
+        """Nodes that read a value, once each, in order. Values nobody reads are absent."""
+        readers: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                readers.setdefault(value, []).append(node)
+        return {v: tuple(ns) for v, ns in readers.items()}
+
+    @cached_property
+    def values(self) -> tuple[Value, ...]:
+        """Every value: inputs, initializers, then node outputs in order."""
+        made = (v for n in self.nodes for v in n.outputs)
+        return tuple(dict.fromkeys((*self.inputs, *self.initializers, *made)))
+
+    def constant(self, value: Value) -> Array:
+        """The array of an initializer."""
+        return self.initializers[value]
+
+    def is_constant(self, value: Value) -> bool:
+        return value in self.initializers
+
+    def activations(self, node: Node) -> tuple[Value, ...]:
+        """The node's inputs that are computed or fed, not constant."""
+        return tuple(v for v in node.inputs if v not in self.initializers)
+
+    def sole_consumer(self, value: Value) -> Node | None:
+        """The only node that reads `value`; None when several do or it is a graph output."""
+        readers = self.consumers.get(value, ())
+        return readers[0] if len(readers) == 1 and value not in self.outputs else None
+
+    def with_nodes(self, nodes: Iterable[Node], **changes: Any) -> Graph:
+        """A copy with other nodes, its unused initializers dropped."""
+        nodes = tuple(nodes)
+        read = {v for n in nodes for v in n.inputs} | set(changes.get("outputs", self.outputs))
+        pool = changes.pop("initializers", self.initializers)
+        kept = {v: a for v, a in pool.items() if v in read}
+        return replace(self, nodes=nodes, initializers=kept, **changes)

@@ -1,0 +1,67 @@
+"""A kernel: one way to compute an operator in C. What the planner and the code generator know of it.
+
+A kernel is a Python record beside its Jinja template. The portable kernel of operator `conv2d` is
+`ops/conv2d.c.j2` (int8) and `ops/conv2d.f32.c.j2` (float32); tuned ones live under `targets/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..ir.dtypes import Array, DType
+from ..ir.graph import Graph, Node
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An array that goes to flash. It becomes a `const` pointer parameter of the kernel's C function.
+
+    array: 1-D; alignment: bytes.
+    """
+
+    array: Array
+    alignment: int = 4
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One implementation of one operator.
+
+    Attributes:
+        name: unique; also the stem of the C function's name.
+        op: the operator's name.
+        template: path below the package's data root, "ops/x.c.j2" or "targets/t/kernels/x.c.j2".
+        dtype: INT8 or FLOAT32.
+        features: target features it needs.
+        applies: whether it can compute this node. Portable kernels apply always.
+        view: the names the template sees, beside `node` facts: plain ints, strings, tuples.
+        constants: packed arrays by parameter name, in parameter order.
+        scratch_bytes: temporary memory while the node runs.
+        lead_bytes: safe overlap of the output with activation input `i`: the output may start at
+            or before `input start − lead`, although the two overlap. 0: in place. None: never overlap.
+        instructions: estimated executed instructions, to choose between kernels.
+    """
+
+    name: str
+    op: str
+    template: str
+    view: Callable[[Node, Graph], Mapping[str, Any]]
+    constants: Callable[[Node, Graph], Mapping[str, Constant]]
+    dtype: DType = DType.INT8
+    features: frozenset[str] = frozenset()
+    applies: Callable[[Node, Graph], bool] = lambda node, graph: True
+    scratch_bytes: Callable[[Node, Graph], int] = lambda node, graph: 0
+    lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
+    instructions: Callable[[Node, Graph], float] = lambda node, graph: 1e18
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """A node with the kernel chosen for it, bound to its packed constants."""
+
+    node: Node
+    kernel: Kernel
+    constants: Mapping[str, Constant]
+    scratch_bytes: int

@@ -1,0 +1,1 @@
+"""Quantisation arithmetic and calibration."""
