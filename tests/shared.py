@@ -1,4 +1,4 @@
-"""Models and data that are not part of the project; tests that use them skip when they are absent."""
+"""Models and data that are not part of the project; tests that use them skip when absent."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Every error a user can see: what failed, on which ONNX node, what was expected, what to do.
 
-Exit codes: 0 ok, 1 a check or verification failed, 2 bad usage or input, 3 environment (missing tool).
+Exit codes: 0 ok, 1 a check or verification failed, 2 bad usage or input, 3 environment (a missing
+tool).
 """
 
 from __future__ import annotations

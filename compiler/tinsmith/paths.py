@@ -1,4 +1,4 @@
-"""Where the package's data folders are: the source tree in a checkout, inside the package in a wheel."""
+"""Where the data folders are: the source tree in a checkout, inside the package in a wheel."""
 
 from __future__ import annotations
 

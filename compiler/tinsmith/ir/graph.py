@@ -82,7 +82,7 @@ class Graph:
     initializers: Mapping[Value, Array]
     nodes: tuple[Node, ...]
     stage: Stage = Stage.FLOAT
-    # Permutation from the ONNX axis order to this graph's, by input/output position; absent: the same.
+    # Permutation from the ONNX axis order to this graph's, by position; absent: the same.
     input_layouts: tuple[tuple[int, ...] | None, ...] = ()
     output_layouts: tuple[tuple[int, ...] | None, ...] = ()
 

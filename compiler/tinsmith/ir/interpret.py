@@ -1,4 +1,4 @@
-"""The numpy interpreter: the oracle that every target must match, bit for bit on the integer path."""
+"""The numpy interpreter: the oracle every target must match, bit for bit on the integer path."""
 
 from __future__ import annotations
 

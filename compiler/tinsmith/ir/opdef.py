@@ -1,7 +1,7 @@
 """What an operator must say about itself. One record per operator, in `ops/<name>.py`.
 
-A field the operator has no answer for is `Absent("why")`, never silently missing: `test_completeness`
-rejects the rest.
+A field the operator has no answer for is `Absent("why")`, never silently missing:
+`test_completeness` rejects the rest.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class WeightInput:
 
 
 class Lower(Protocol):
-    """Rewrites one int8 node into its lowered form: every constant of its integer meaning made explicit.
+    """Rewrites one int8 node into its lowered form: its integer meaning with constants explicit.
 
     The node's activations and outputs are int8 with a quant; its weights int8, its bias int32.
     It emits through the rewriter one or more nodes that define `node.outputs`.

@@ -2,7 +2,8 @@
 
     graph     = "graph" name "stage=" STAGE line*
     line      = "input" value ":" type ["from" ints] | "const" value ":" type "=" data
-              | outs "=" op "(" [value {"," value}] ")" ["{" attrs "}"] ["@" string string "[" passes "]"]
+              | outs "=" op "(" [value {"," value}] ")" ["{" attrs "}"]
+                ["@" string string "[" passes "]"]
               | "output" value ["from" ints]
     type      = dtype "[" dims "]" ["q(" quant ")"]
     quant     = scale "," zero_point | list "," list "," "axis=" int

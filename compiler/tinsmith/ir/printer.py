@@ -18,7 +18,7 @@ _INLINE_ELEMENTS = 16
 
 
 def print_graph(graph: Graph, *, elide_constants: bool = False) -> str:
-    """The whole graph. With `elide_constants`, large arrays print as `...` (not parseable; for reading)."""
+    """The whole graph. With `elide_constants`, large arrays print as `...`: for reading only."""
     lines = [f"graph {_quoted(graph.name)} stage={graph.stage.name}"]
     for i, v in enumerate(graph.inputs):
         lines.append(f"input {value_ref(v)} : {type_text(v.type)}{_layout(graph.input_layouts, i)}")

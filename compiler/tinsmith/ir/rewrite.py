@@ -16,8 +16,8 @@ from .opdef import OpDef
 class Rewriter:
     """Collects the nodes of a new graph while walking an old one.
 
-    `rename(old, new)` makes every later reader of `old` (graph outputs too) read `new`; types may differ,
-    and the nodes downstream are re-inferred by `keep`.
+    `rename(old, new)` makes every later reader of `old` (graph outputs too) read `new`; types may
+    differ, and the nodes downstream are re-inferred by `keep`.
     """
 
     def __init__(self, graph: Graph, pass_name: str) -> None:
@@ -69,7 +69,7 @@ class Rewriter:
         name: str | None = None,
         types: Sequence[TensorType] | None = None,
     ) -> tuple[Value, ...]:
-        """Append a node. Its outputs are `outputs`, or new values named after `name`, typed by inference."""
+        """Append a node: outputs are `outputs`, or new values named after `name`, typed."""
         inputs = tuple(self.current(v) for v in inputs)
         attrs = op.attrs() if attrs is None else attrs
         if outputs is None:
@@ -81,7 +81,7 @@ class Rewriter:
         return node.outputs
 
     def keep(self, node: Node) -> Node:
-        """Append an old node, reading current values; outputs are re-typed if its inputs changed type."""
+        """Append an old node, reading current values; outputs re-typed if its inputs changed."""
         inputs = tuple(self.current(v) for v in node.inputs)
         if inputs == node.inputs:
             self.nodes.append(node)
@@ -106,7 +106,7 @@ class Rewriter:
 
 
 def rewrite_nodes(graph: Graph, pass_name: str, visit: Callable[[Node, Rewriter], bool]) -> Graph:
-    """Walk the nodes in order; `visit` emits a replacement and returns True, or returns False to keep."""
+    """Walk the nodes in order; `visit` emits a replacement and returns True; False keeps it."""
     rewriter = Rewriter(graph, pass_name)
     for node in graph.nodes:
         current = replace(node, inputs=tuple(rewriter.current(v) for v in node.inputs))

@@ -1,4 +1,4 @@
-"""A kernel: one way to compute an operator in C. What the planner and the code generator know of it.
+"""A kernel: one way to compute an operator in C. What the planner and the generator know of it.
 
 A kernel is a Python record beside its Jinja template. The portable kernel of operator `conv2d` is
 `ops/conv2d.c.j2` (int8) and `ops/conv2d.f32.c.j2` (float32); tuned ones live under `targets/`.
@@ -16,7 +16,7 @@ from ..ir.graph import Graph, Node
 
 @dataclass(frozen=True)
 class Constant:
-    """An array that goes to flash. It becomes a `const` pointer parameter of the kernel's C function.
+    """An array that goes to flash: a `const` pointer parameter of the kernel's C function.
 
     array: 1-D; alignment: bytes.
     """
@@ -40,7 +40,7 @@ class Kernel:
         constants: packed arrays by parameter name, in parameter order.
         scratch_bytes: temporary memory while the node runs.
         lead_bytes: safe overlap of the output with activation input `i`: the output may start at
-            or before `input start − lead`, although the two overlap. 0: in place. None: never overlap.
+            or before `input start − lead`, although the two overlap. 0: in place. None: never.
         instructions: estimated executed instructions, to choose between kernels.
     """
 

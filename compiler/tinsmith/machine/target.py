@@ -1,4 +1,4 @@
-"""A target: how to generate and compile C for an instruction set. Data from `targets/<name>/target.toml`."""
+"""A target: how to generate and compile C for an instruction set. From `targets/*/target.toml`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..errors import CompileError
 class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `target.toml`; unknown keys are errors.
 
-    features: what kernels may use: "dsp" (SMLAD…), "mve" (Helium integer), "fpu" (single precision),
-    "unaligned" (unaligned word access), "hwdiv".
+    features: what kernels may use: "dsp" (SMLAD…), "mve" (Helium integer), "fpu" (single
+    precision), "unaligned" (unaligned word access), "hwdiv".
     cc: compiler command; cflags: architecture flags; ldflags; arena_alignment: bytes.
     elf: "arm", "riscv" or "host"; tools: programs that must be installed, by Debian package.
     """

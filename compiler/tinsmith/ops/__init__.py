@@ -1,7 +1,7 @@
 """The operator library: one record per file, found by scanning this folder.
 
-A file `<name>.py` defines `OP` (or `OPS`, several records of one family); files that start with `_` are
-shared helpers. An import error is fatal.
+A file `<name>.py` defines `OP` (or `OPS`, several records of one family); files that start with `_`
+are shared helpers. An import error is fatal.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from ..ir.opdef import OpDef
 
 
 class OnnxNode(Protocol):
-    """One ONNX node being imported; `inputs` are IR values, None where an optional one is absent."""
+    """One ONNX node being imported; `inputs` are IR values, None where one is absent."""
 
     @property
     def op_type(self) -> str: ...
@@ -31,7 +31,7 @@ class OnnxNode(Protocol):
         ...
 
     def array(self, index: int) -> Array | None:
-        """The constant behind an input; None when the input is absent; fails when it is computed."""
+        """The constant behind an input; None when absent; fails when it is computed."""
         ...
 
     def fail(self, reason: str) -> NoReturn:

@@ -58,7 +58,7 @@ def patches(x: Array, kernel: Pair, out: Pair, attrs: WindowAttrs, fill: float |
 
 
 def import_window(node: OnnxNode, kernel: Shape, size: Shape) -> tuple[Pair, Pair, Pads]:
-    """(strides, dilations, pads) of an ONNX window over 1 or 2 axes; one axis becomes width, height is 1.
+    """(strides, dilations, pads) of an ONNX window; one axis becomes width, with height 1.
 
     kernel, size: as long as there are spatial axes. Resolves `auto_pad`.
     """

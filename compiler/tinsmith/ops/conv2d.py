@@ -1,7 +1,8 @@
 """2-D convolution: any stride, padding, dilation and groups; depthwise is groups = channels.
 
-Float: conv2d(x, filter, bias). Lowered int8: conv2d(x, filter, bias, multiplier, shift), per output channel.
-Layout NCHW with OIHW filters as imported, NHWC with OHWI filters after `legalize_layout`.
+Float: conv2d(x, filter, bias). Lowered int8: conv2d(x, filter, bias, multiplier, shift), the last
+three per output channel.
+Layout: NCHW and OIHW filters as imported, NHWC and OHWI filters after `legalize_layout`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Integer arithmetic shared by every operator: the bit-exact twin of `ts_requantize.h`.
 
 A real factor m is multiplier · 2^(shift − 31) with multiplier in [2^30, 2^31). Requantising is one
-multiplication with a single rounding, half up:  (acc · multiplier + 2^(30 − shift)) >> (31 − shift).
+multiplication with a single rounding, half up: (acc · multiplier + 2^(30 − shift)) >> (31 − shift).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def quantize_multipliers(real: Sequence[float] | Array) -> tuple[Array, Array]:
 
 
 def requantize(acc: Array, multiplier: Array | int, shift: Array | int) -> Array:
-    """int64 [..., C] accumulators inside int32 → int64 scaled values, before zero point and clamp."""
+    """int64 [..., C] accumulators inside int32 → int64, before zero point and clamp."""
     n = 31 - np.asarray(shift, np.int64)
     product = acc.astype(np.int64) * np.asarray(multiplier, np.int64)
     return (product + (np.int64(1) << (n - 1))) >> n
@@ -60,7 +60,7 @@ def saturate(values: Array, low: int = -128, high: int = 127) -> Array:
 
 
 def quantize_array(real: Array, type_: TensorType) -> Array:
-    """round-half-even(real / scale) + zero_point, saturated: ONNX QuantizeLinear (float32 division)."""
+    """round-half-even(real / scale) + zero_point, saturated: ONNX QuantizeLinear, in float32."""
     quant = type_.quant
     if quant is None:
         raise ValueError(f"{type_} has no scale")
