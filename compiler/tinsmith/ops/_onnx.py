@@ -52,6 +52,14 @@ class ImportContext(Protocol):
         """The array of a constant value, or None."""
         ...
 
+    def is_weight(self, value: Value) -> bool:
+        """Whether a value is constant: an initializer, or `dequantize` of one.
+
+        `emit` folds at once what has only constant inputs; `transpose` and `reshape` of a
+        dequantised constant act on the integers below. So a weight is transposed by emitting it.
+        """
+        ...
+
     def op(self, name: str) -> OpDef:
         """Another operator's record, to compose with."""
         ...
