@@ -1,0 +1,33 @@
+# make demo    a trained model, compiled and run on emulated Cortex-M boards
+# make test    lint, then the tests
+# make lint    ruff and pyright
+# make bench   the MLPerf Tiny networks beside TFLM + CMSIS-NN (needs the shared models)
+# make clean   removes everything that was built
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+WORKERS ?= 2
+
+.PHONY: all demo test lint bench clean
+all: $(READY)
+
+$(READY): pyproject.toml .ci/constraints.txt .ci/setup
+	@PYTHON=$(PYTHON) .ci/setup
+
+demo: $(READY)
+	$(BIN)/tinsmith demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS)
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench_mlperf_tiny.py --readme README.md -o out/bench
+
+clean:
+	rm -rf build out dist compiler/tinsmith.egg-info .pytest_cache .ruff_cache .hypothesis
