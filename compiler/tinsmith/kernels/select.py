@@ -1,0 +1,59 @@
+"""Chooses the kernel of every node: the cheapest one that the target can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..errors import CompileError
+from ..ir.dtypes import DType
+from ..ir.graph import Graph, Node
+from ..machine.target import Target
+from . import registry
+from .kernel import Kernel, KernelCall
+
+
+def select_kernels(
+    graph: Graph, target: Target, kernels: Sequence[Kernel] | None = None
+) -> list[KernelCall]:
+    """One call per node in graph order; views get none, they share their input's bytes.
+
+    Raises CompileError naming the first node that has no kernel.
+    """
+    pool = registry() if kernels is None else kernels
+    return [_call(n, graph, target, pool) for n in graph.nodes if not n.op.is_view]
+
+
+def candidates(
+    node: Node, graph: Graph, features: frozenset[str], kernels: Iterable[Kernel]
+) -> list[Kernel]:
+    """The kernels that can compute `node`, cheapest first; ties keep the registry's order."""
+    fitting = (
+        k
+        for k in kernels
+        if k.op == node.op.name
+        and k.dtype is kernel_dtype(node)
+        and k.features <= features
+        and k.applies(node, graph)
+    )
+    return sorted(fitting, key=lambda k: k.instructions(node, graph))
+
+
+def kernel_dtype(node: Node) -> DType:
+    """INT8 for a node with an integer meaning (as `interpret.evaluate` decides), else FLOAT32."""
+    types = [v.type.dtype for v in (*node.outputs, node.inputs[0])]
+    return DType.INT8 if DType.INT8 in types or DType.INT16 in types else DType.FLOAT32
+
+
+def _call(node: Node, graph: Graph, target: Target, kernels: Sequence[Kernel]) -> KernelCall:
+    fitting = candidates(node, graph, target.features, kernels)
+    if not fitting:
+        raise CompileError(
+            f"target {target.name} has no {kernel_dtype(node).value} kernel for {node.op.name}",
+            node=str(node.origin),
+            expected=f"one of the {node.op.name} kernels to apply to {node.x} → {node.y}",
+            hint="`tinsmith ops` lists the kernels; try --dtype float32",
+            where="select_kernels",
+        )
+    kernel = fitting[0]
+    constants = kernel.constants(node, graph)
+    return KernelCall(node, kernel, constants, kernel.scratch_bytes(node, graph))

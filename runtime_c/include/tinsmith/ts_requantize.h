@@ -1,0 +1,36 @@
+/* Fixed-point rescaling of int32 accumulators: the bit-exact twin of quant/arithmetic.py.
+ *
+ * A real factor is multiplier * 2^(shift - 31), multiplier in [2^30, 2^31), shift in [-31, 30];
+ * multiplier 0 (with shift 0) stands for a factor that takes every accumulator to 0.
+ */
+#ifndef TS_REQUANTIZE_H
+#define TS_REQUANTIZE_H
+
+#include <stdint.h>
+
+_Static_assert((int64_t)-3 >> 1 == -2, "tinsmith needs an arithmetic right shift");
+
+static inline int32_t ts_clamp(int32_t v, int32_t low, int32_t high)
+{
+    return v < low ? low : (v > high ? high : v);
+}
+
+/* (acc * multiplier + 2^(30 - shift)) >> (31 - shift): one rounding, half up; not saturated.
+ * The result must fit int32: it does when |acc| * 2^shift < 2^31. */
+static inline int32_t ts_requantize(int32_t acc, int32_t multiplier, int32_t shift)
+{
+    const int32_t n = 31 - shift;
+    return (int32_t)(((int64_t)acc * multiplier + ((int64_t)1 << (n - 1))) >> n);
+}
+
+/* Requantize, add the zero point, clamp to [q_min, q_max]. Any int32 accumulator and any shift
+ * are safe: the sum is clamped at 64 bits. */
+static inline int8_t ts_requantize_s8(int32_t acc, int32_t multiplier, int32_t shift,
+                                      int32_t zero_point, int32_t q_min, int32_t q_max)
+{
+    const int32_t n = 31 - shift;
+    const int64_t v = (((int64_t)acc * multiplier + ((int64_t)1 << (n - 1))) >> n) + zero_point;
+    return (int8_t)(v < q_min ? q_min : (v > q_max ? q_max : (int32_t)v));
+}
+
+#endif
