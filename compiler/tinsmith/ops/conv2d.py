@@ -7,7 +7,6 @@ Layout: NCHW and OIHW filters as imported, NHWC and OHWI filters after `legalize
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -19,10 +18,9 @@ from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef, WeightInput
 from ..ir.rewrite import Rewriter
 from ..quant.arithmetic import quantize_clamp, quantize_multipliers, requantize, saturate
+from ._clamp import INF, export_clamped
 from ._onnx import ExportContext, ImportContext, OnnxNode
 from ._window import Pads, Pair, import_window, output_size, patches
-
-INF = math.inf
 
 
 @dataclass(frozen=True)
@@ -133,17 +131,22 @@ def import_conv(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
 
 
 def export(node: Node, out: ExportContext) -> None:
+    """Conv, then the clamp. The node is in ONNX layout."""
     attrs: Conv2dAttrs = node.attrs
-    out.node(
-        "Conv",
-        [out.name(v) for v in node.inputs[:3]],
-        [out.name(node.outputs[0])],
-        strides=attrs.strides,
-        pads=attrs.pads,
-        dilations=attrs.dilations,
-        group=attrs.groups,
-        kernel_shape=node.inputs[1].type.shape[2:],
-    )
+
+    def write(result: str) -> None:
+        out.node(
+            "Conv",
+            [out.name(v) for v in node.inputs[:3]],
+            [result],
+            strides=attrs.strides,
+            pads=attrs.pads,
+            dilations=attrs.dilations,
+            group=attrs.groups,
+            kernel_shape=node.inputs[1].type.shape[2:],
+        )
+
+    export_clamped(node, out, write)
 
 
 def filter_axis(attrs: Any) -> int:
