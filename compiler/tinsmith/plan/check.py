@@ -1,0 +1,231 @@
+"""The independent check of a memory plan, run in every compile. It shares no code with the planner.
+
+It knows nothing of live ranges: it plays the schedule on a picture of the arena in which every byte
+carries the name of the content that was last written there. A reader that does not find all of its
+input's bytes proves the plan wrong, and so does an overlap that the kernel does not allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import InternalError
+from ..ir.graph import Graph, Node, Value
+from ..kernels.kernel import KernelCall
+from .model import MemoryPlan
+
+_CALLER = "the caller"
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """`bytes` bytes that hold `content` from its byte `skip` on."""
+
+    content: str
+    skip: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Paint:
+    start: int
+    end: int
+    content: str
+    skip: int
+    writer: str
+
+
+def check_plan(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> None:
+    """Raise InternalError, naming nodes and values, unless the plan is right for the schedule.
+
+    Checked: every value has an aligned offset inside the arena; every node finds its inputs' bytes
+    unharmed, and the caller the outputs'; an output overlaps an input of its node only at the
+    distance its kernel allows; scratch and sibling outputs overlap nothing; a node without code
+    finds its output in place.
+    """
+    by_node = {c.node.name: c for c in calls}
+    arena = _Arena(graph, plan)
+    arena.check_numbers(by_node)
+    arena.fill_inputs()
+    for node in graph.nodes:
+        arena.run(node, by_node.get(node.name))
+    for value in graph.outputs:
+        if value not in graph.initializers:
+            arena.read(value, _CALLER)
+
+
+class _Arena:
+    def __init__(self, graph: Graph, plan: MemoryPlan) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.paint: list[_Paint] = []  # disjoint
+        self.holds: dict[Value, tuple[_Piece, ...]] = {}
+
+    def check_numbers(self, by_node: dict[str, KernelCall]) -> None:
+        plan = self.plan
+        if plan.order != tuple(n.name for n in self.graph.nodes):
+            raise _wrong("the plan is for another order of the nodes")
+        if not 0 <= plan.lower_bound_bytes <= plan.arena_bytes:
+            raise _wrong(
+                f"the lower bound {plan.lower_bound_bytes} is above the arena {plan.arena_bytes}"
+            )
+        sizes: list[tuple[str, int | None, int]] = [
+            (f"%{v.name}", plan.offsets.get(v), v.type.bytes)
+            for v in (*self.graph.inputs, *(v for n in self.graph.nodes for v in n.outputs))
+        ]
+        sizes += [
+            (f"the scratch of %{name}", plan.scratch.get(name), call.scratch_bytes)
+            for name, call in by_node.items()
+            if call.scratch_bytes
+        ]
+        for what, offset, size in sizes:
+            if offset is None:
+                raise _wrong(f"{what} has no offset")
+            if offset < 0 or offset + size > plan.arena_bytes:
+                raise _wrong(
+                    f"{what} lies at {offset}…{offset + size}, "
+                    f"outside the arena of {plan.arena_bytes} B"
+                )
+            if offset % plan.alignment:
+                raise _wrong(f"{what} lies at {offset}, no multiple of {plan.alignment}")
+
+    def fill_inputs(self) -> None:
+        for value in self.graph.inputs:
+            self.write(value, _CALLER)
+        for value in self.graph.inputs:  # they must not overwrite each other, read or not
+            self.read(value, _CALLER)
+
+    def run(self, node: Node, call: KernelCall | None) -> None:
+        name = _label(node)
+        sources = [(i, v) for i, v in enumerate(node.inputs) if v not in self.graph.initializers]
+        for _, value in sources:
+            self.read(value, name)
+        if node.name in self.plan.in_place:
+            self.rename(node, [v for _, v in sources])
+            return
+        if call is None and (sources or not node.op.is_view):  # a view of a constant is copied
+            raise _wrong("a node without a kernel is not in place", node)
+        if call is not None:
+            self.check_overlaps(node, call, sources)
+        for value in node.outputs:
+            self.write(value, name)
+        for value in node.outputs:
+            self.read(value, name)
+
+    def check_overlaps(
+        self, node: Node, call: KernelCall, sources: Sequence[tuple[int, Value]]
+    ) -> None:
+        name = _label(node)
+        for value in node.outputs:
+            for index, source in sources:
+                self.check_overlap(node, call, value, index, source)
+        if call.scratch_bytes:
+            at = self.plan.scratch[node.name]
+            for value in (*(v for _, v in sources), *node.outputs):
+                start = self.plan.offsets[value]
+                if at < start + value.type.bytes and start < at + call.scratch_bytes:
+                    raise _wrong(f"the scratch of {name} overlaps its own %{value.name}", node)
+            self.cover(_Paint(at, at + call.scratch_bytes, f"scratch of {name}", 0, name))
+
+    def check_overlap(
+        self, node: Node, call: KernelCall, value: Value, index: int, source: Value
+    ) -> None:
+        out, at = self.plan.offsets[value], self.plan.offsets[source]
+        if out >= at + source.type.bytes or at >= out + value.type.bytes:
+            return
+        lead = call.kernel.lead_bytes(node, index)
+        if lead is None or len(node.outputs) > 1:
+            raise _wrong(
+                f"the output %{value.name} at {out} overlaps the input %{source.name} at {at}, "
+                f"and kernel {call.kernel.name} forbids that",
+                node,
+            )
+        if out > at - lead:
+            raise _wrong(
+                f"the output %{value.name} at {out} is too close to the input %{source.name} "
+                f"at {at}: kernel {call.kernel.name} needs a lead of {lead}",
+                node,
+            )
+
+    def rename(self, node: Node, sources: Sequence[Value]) -> None:
+        """A node without code: its inputs, one after the other, must be its output's bytes."""
+        (value,) = node.outputs
+        at = self.plan.offsets[value]
+        pieces: list[_Piece] = []
+        for source in sources:
+            if self.plan.offsets[source] != at:
+                raise _wrong(
+                    f"%{source.name} at {self.plan.offsets[source]} is not where %{value.name} "
+                    f"wants it, at {at}",
+                    node,
+                )
+            at += source.type.bytes
+            pieces += self.holds[source]
+        if at != self.plan.offsets[value] + value.type.bytes or len(sources) != len(node.inputs):
+            raise _wrong(f"%{value.name} is not made of its inputs' bytes", node)
+        if not (node.op.is_view or _is_plain_concat(node)):
+            raise _wrong(f"{node.op.name} cannot be in place without code", node)
+        self.holds[value] = tuple(pieces)
+
+    def write(self, value: Value, writer: str) -> None:
+        start = self.plan.offsets[value]
+        self.cover(_Paint(start, start + value.type.bytes, value.name, 0, writer))
+        self.holds[value] = (_Piece(value.name, 0, value.type.bytes),)
+
+    def cover(self, new: _Paint) -> None:
+        kept: list[_Paint] = []
+        for old in self.paint:
+            if old.end <= new.start or new.end <= old.start:
+                kept.append(old)
+                continue
+            if old.start < new.start:
+                kept.append(_Paint(old.start, new.start, old.content, old.skip, old.writer))
+            if new.end < old.end:
+                skip = old.skip + new.end - old.start
+                kept.append(_Paint(new.end, old.end, old.content, skip, old.writer))
+        self.paint = [*kept, new]
+
+    def read(self, value: Value, reader: str) -> None:
+        at = self.plan.offsets[value]
+        for piece in self.holds[value]:
+            found = 0
+            for old in self.paint:
+                low, high = max(old.start, at), min(old.end, at + piece.bytes)
+                if low >= high:
+                    continue
+                if (old.content, old.skip + low - old.start) != (
+                    piece.content,
+                    piece.skip + low - at,
+                ):
+                    raise _wrong(
+                        f"{reader} reads %{value.name}, whose bytes {low}…{high} "
+                        f"were overwritten by {old.writer}"
+                    )
+                found += high - low
+            if found != piece.bytes:
+                raise _wrong(f"{reader} reads %{value.name}, which nobody wrote there")
+            at += piece.bytes
+
+
+def _is_plain_concat(node: Node) -> bool:
+    """Whether the output is the inputs' bytes one after the other, values unchanged."""
+    if node.op.name != "concat":
+        return False
+    axis = node.attrs.axis % node.y.rank
+    return all(d == 1 for d in node.y.shape[:axis]) and all(
+        v.type.quant == node.y.quant and v.type.dtype == node.y.dtype for v in node.inputs
+    )
+
+
+def _label(node: Node) -> str:
+    return f"{node.op.name} %{node.name} ({node.origin})"
+
+
+def _wrong(text: str, node: Node | None = None) -> InternalError:
+    return InternalError(
+        f"the memory plan is wrong: {text}",
+        node=_label(node) if node else None,
+        hint="this is a defect of tinsmith: please report it with the model",
+        where="check_plan",
+    )

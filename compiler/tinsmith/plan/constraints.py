@@ -1,0 +1,94 @@
+"""Placement as differences: for two clusters of buffers, which differences of offsets are
+forbidden.
+
+Two buffers that meet in time must not share bytes, unless one is the output of a node and the other
+an input that dies there: then the output may also start `lead` bytes or more below the input. Both
+rules are one interval of forbidden differences, so heuristics and the exact solver need to know
+nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .model import Buffer
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """`low < offset − offset of cluster `other` < high` is forbidden. Bytes."""
+
+    other: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Clusters to place at multiples of `alignment`.
+
+    A cluster is a buffer with the buffers laid out inside it; most are a single buffer.
+
+    Attributes:
+        bytes: size per cluster.
+        forbidden: per cluster, each pair of clusters being listed at both.
+        cluster: index of its cluster, per buffer.
+        start: bytes from the start of its cluster, per buffer.
+        lifetime: number of steps that a cluster is live.
+    """
+
+    bytes: tuple[int, ...]
+    forbidden: tuple[tuple[Forbidden, ...], ...]
+    cluster: tuple[int, ...]
+    start: tuple[int, ...]
+    lifetime: tuple[int, ...]
+    alignment: int
+
+
+def build_problem(
+    buffers: Sequence[Buffer], overlaps: Mapping[tuple[int, int], int], alignment: int
+) -> Problem:
+    """overlaps: (output buffer, input buffer) → lead, from `legal_overlaps`."""
+    by_name = {b.name: i for i, b in enumerate(buffers) if not b.is_scratch}
+    hosts: list[int] = []
+    starts: list[int] = []
+    for i in range(len(buffers)):
+        host, start = i, 0
+        while (parent := buffers[host].host) is not None:
+            host, start = by_name[parent], start + buffers[host].start
+        hosts.append(host)
+        starts.append(start)
+    roots = sorted(set(hosts))
+    number = {root: k for k, root in enumerate(roots)}
+    cluster = [number[h] for h in hosts]
+    forbidden: list[set[Forbidden]] = [set() for _ in roots]
+    for i, a in enumerate(buffers):
+        for j in range(i):
+            b = buffers[j]
+            if cluster[i] == cluster[j] or not a.meets(b):
+                continue
+            low, high = -a.bytes, b.bytes
+            if (i, j) in overlaps:
+                low = max(low, -overlaps[i, j])
+            elif (j, i) in overlaps:
+                high = min(high, overlaps[j, i])
+            shift = starts[j] - starts[i]
+            if low + 1 < high:
+                low, high = low + shift, high + shift
+                forbidden[cluster[i]].add(Forbidden(cluster[j], low, high))
+                forbidden[cluster[j]].add(Forbidden(cluster[i], -high, -low))
+    life = [
+        max(b.last for b, c in zip(buffers, cluster, strict=True) if c == k)
+        - min(b.first for b, c in zip(buffers, cluster, strict=True) if c == k)
+        + 1
+        for k in range(len(roots))
+    ]
+    return Problem(
+        tuple(buffers[r].bytes for r in roots),
+        tuple(tuple(sorted(f, key=lambda x: (x.other, x.low, x.high))) for f in forbidden),
+        tuple(cluster),
+        tuple(starts),
+        tuple(life),
+        alignment,
+    )

@@ -1,0 +1,106 @@
+"""The data of a memory plan: buffers with live ranges, and where each one lies in the arena."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..ir.graph import Value
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Consecutive bytes that some values share, live from step `first` to step `last`, both
+    included.
+
+    A step is an index into the graph's nodes; −1 is the time before the first node, when the caller
+    writes the graph inputs, and the number of nodes the time after the last, when it reads the
+    outputs.
+
+    Attributes:
+        name: of the value that defines the bytes, or of the node that uses the scratch.
+        values: that value, then its views. Empty for scratch.
+        origin: the ONNX node that writes the bytes; empty for a graph input.
+        host: the buffer of a concatenation that this one is a part of, laid out in place.
+        start: bytes from the start of `host`.
+    """
+
+    name: str
+    bytes: int
+    first: int
+    last: int
+    values: tuple[Value, ...] = ()
+    origin: str = ""
+    is_input: bool = False
+    is_output: bool = False
+    is_scratch: bool = False
+    host: str | None = None
+    start: int = 0
+
+    def live_at(self, step: int) -> bool:
+        return self.first <= step <= self.last
+
+    def meets(self, other: Buffer) -> bool:
+        """Whether there is a step at which both are live."""
+        return self.first <= other.last and other.first <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.name} (scratch)" if self.is_scratch else self.name
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A buffer and its offset in the arena, in bytes."""
+
+    buffer: Buffer
+    offset: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.buffer.bytes
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Where everything lies in the arena. Offsets are bytes from its start, multiples of
+    `alignment`.
+
+    Attributes:
+        offsets: of every graph input and node output; initializers are not in the arena.
+        scratch: offset of the scratch by node name, for the nodes that have any.
+        lower_bound_bytes: no plan of this schedule is smaller (see `plan/bounds.py`).
+        order: node names, in the order of the schedule.
+        proved_optimal: no plan of this schedule needs fewer bytes.
+        peak_node: name of the node at which the most bytes are live; empty without nodes.
+        in_place: names of nodes that need no code, their outputs being where they belong already:
+            views, and concatenations whose inputs were laid out inside the output.
+        placed: the same as rectangles, for checks of size and for pictures.
+    """
+
+    offsets: Mapping[Value, int]
+    scratch: Mapping[str, int]
+    arena_bytes: int
+    lower_bound_bytes: int
+    alignment: int
+    order: tuple[str, ...]
+    proved_optimal: bool
+    peak_node: str
+    in_place: frozenset[str] = frozenset()
+    placed: tuple[Placed, ...] = ()
+
+    @property
+    def gap(self) -> float:
+        """How far above the lower bound, as a fraction of it."""
+        return self.arena_bytes / self.lower_bound_bytes - 1.0 if self.lower_bound_bytes else 0.0
+
+    def live_at(self, step: int) -> tuple[Placed, ...]:
+        """What is live at a step, from the lowest offset up."""
+        live = (p for p in self.placed if p.buffer.live_at(step))
+        return tuple(sorted(live, key=lambda p: (p.offset, p.buffer.name)))
+
+    def summary(self) -> str:
+        """One line: the arena and how good it is."""
+        quality = "proved optimal"
+        if not self.proved_optimal:
+            quality = f"at most {self.gap:.1%} above the smallest possible"
+        return f"arena {self.arena_bytes:,} B, {quality}; peak at {self.peak_node}"
