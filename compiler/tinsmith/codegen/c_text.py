@@ -13,22 +13,23 @@ INDENT = "    "
 COLUMNS = 100
 _IDENTIFIER_LENGTH = 48
 
-_KEYWORDS = frozenset(
-    # C11 and C++17, and names the generated code uses itself.
-    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
-    class compl const const_cast constexpr continue decltype default delete do double dynamic_cast else
-    enum explicit export extern false float for friend goto if inline int long mutable namespace new
-    noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
-    restrict return short signed sizeof static static_assert static_cast struct switch template this
-    thread_local throw true try typedef typeid typename union unsigned using virtual void volatile
-    wchar_t while xor xor_eq main""".split()
-)
+_C_AND_CPP_KEYWORDS = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
+class compl const const_cast constexpr continue decltype default delete do double dynamic_cast
+else enum explicit export extern false float for friend goto if inline int long mutable
+namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
+reinterpret_cast restrict return short signed sizeof static static_assert static_cast struct
+switch template this thread_local throw true try typedef typeid typename union unsigned using
+virtual void volatile wchar_t while xor xor_eq
+"""
 # A file <model>.h must not shadow a header that others include.
-_HEADERS = frozenset(
-    """assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign
-    stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar
-    wchar wctype main harness startup board""".split()
-)
+_HEADERS_OF_OTHERS = """
+assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal
+stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads
+time uchar wchar wctype main harness startup board
+"""
+_KEYWORDS = frozenset(re.findall(r"\w+", _C_AND_CPP_KEYWORDS))
+_HEADERS = frozenset(re.findall(r"\w+", _HEADERS_OF_OTHERS))
 
 
 def c_int(value: int) -> str:
@@ -47,7 +48,7 @@ def c_int64(value: int) -> str:
 
 
 def c_float(value: float) -> str:
-    """The shortest decimal float literal that reads back as the same float32; INFINITY needs math.h."""
+    """The shortest decimal literal that reads back as the same float32; INFINITY needs math.h."""
     single = np.float32(value)
     if np.isnan(single):
         raise ValueError("NaN has no C literal")
@@ -69,7 +70,7 @@ def c_scalar(value: object, dtype: np.dtype[np.generic]) -> str:
 
 def c_table(array: Array) -> str:
     """The elements in aligned columns, no line wider than COLUMNS; without the braces."""
-    if array.dtype in (np.int8, np.uint8, np.int16):
+    if array.dtype.itemsize < 4 and array.dtype.kind in "iu":
         items = [str(v) for v in array.ravel().tolist()]
     else:
         items = [c_scalar(v, array.dtype) for v in array.ravel()]

@@ -1,7 +1,7 @@
 """The one Jinja environment: strict, with an assertion tag. Templates are spelling only.
 
-Template names start with the data root they live in: "ops/conv2d.c.j2", "targets/cortex-m4/kernels/…",
-"codegen/model.c.j2".
+Template names start with the data root they live in: "ops/conv2d.c.j2",
+"targets/cortex-m4/kernels/…", "codegen/model.c.j2".
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
@@ -22,9 +22,9 @@ from .c_text import c_comment, c_float, c_int, c_int64, c_table
 
 
 class AssertExtension(Extension):
-    """`{% assert condition, "text" %}`: rendering fails with the text unless the condition holds."""
+    """`{% assert condition, "text" %}`: rendering fails with the text unless it holds."""
 
-    tags: ClassVar[set[str]] = {"assert"}
+    tags = {"assert"}  # noqa: RUF012 — jinja2 declares it so
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -66,7 +66,8 @@ def environment() -> jinja2.Environment:
         "c_comment": c_comment,
     }
     env.filters.update(filters)
-    env.globals["infinity"] = math.inf
+    names: dict[str, Any] = {"infinity": math.inf}
+    env.globals.update(names)
     return env
 
 

@@ -1,7 +1,7 @@
 """The kernel library: every module here that defines `KERNELS`, found by scanning.
 
-`portable/<op>.py` holds the kernels that run on every target; `dsp*.py` and `mve*.py` the tuned ones.
-Files that start with `_` are shared helpers. An import error is fatal.
+`portable/<op>.py` holds the kernels that run on every target; `dsp*.py` and `mve*.py` the
+tuned ones. Files that start with `_` are shared helpers. An import error is fatal.
 """
 
 from __future__ import annotations

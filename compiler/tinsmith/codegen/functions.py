@@ -1,0 +1,111 @@
+"""Kernel calls → C functions and calls. Functions with the same text are emitted once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import InternalError
+from ..ir.dtypes import DType
+from ..ir.graph import Graph, Node, Value
+from ..kernels.kernel import Constant, KernelCall
+from ..plan.model import MemoryPlan
+from .c_text import INDENT, Names, c_comment, c_wrap_call
+from .environment import render
+from .views import FunctionView
+
+_PLACEHOLDER = "TS_KERNEL_FUNCTION"
+
+
+@dataclass
+class Functions:
+    """Collects the functions of a model."""
+
+    _names: dict[str, str] = field(default_factory=dict[str, str])
+    _texts: dict[str, str] = field(default_factory=dict[str, str])
+    _users: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    _unique: Names = field(default_factory=Names)
+
+    def add(self, call: KernelCall, graph: Graph) -> str:
+        """Name of the C function that computes `call`."""
+        key = _render(call, graph, _PLACEHOLDER)
+        if key not in self._names:
+            self._names[key] = self._unique.unique(call.kernel.name)
+            self._texts[key] = _render(call, graph, self._names[key])
+        self._users.setdefault(key, []).append(call.node.name)
+        return self._names[key]
+
+    def views(self) -> tuple[FunctionView, ...]:
+        return tuple(
+            FunctionView(c_comment(f"{self._names[key]}: {_some(self._users[key])}"), text)
+            for key, text in self._texts.items()
+        )
+
+
+def _render(call: KernelCall, graph: Graph, function: str) -> str:
+    names = dict(call.kernel.view(call.node, graph))
+    for reserved in ("signature", "name"):
+        if reserved in names:
+            raise InternalError(f"the view of kernel {call.kernel.name} redefines {reserved!r}")
+    names |= {"signature": signature(call, graph, function), "name": function}
+    return render(call.kernel.template, names).strip() + "\n"
+
+
+def signature(call: KernelCall, graph: Graph, function: str) -> str:
+    """`static void function(…)`, as the template contract says (docs/architecture.md)."""
+    node = call.node
+    leads = [call.kernel.lead_bytes(node, i) for i, _ in activations(node, graph)]
+    overlaps = any(lead is not None for lead in leads)
+    parameters: list[str] = []
+    for n, (i, value) in enumerate(activations(node, graph)):
+        free = call.kernel.lead_bytes(node, i) is None
+        star = "*restrict " if free else "*"
+        parameters.append(f"const {value.type.dtype.c} {star}x{n or ''}")
+    for n, value in enumerate(node.outputs):
+        star = "*" if overlaps else "*restrict "
+        parameters.append(f"{value.type.dtype.c} {star}y{n or ''}")
+    for name, constant in call.constants.items():
+        parameters.append(f"const {constant_type(constant).c} *restrict {name}")
+    if call.scratch_bytes:
+        parameters.append("uint8_t *restrict scratch")
+    return c_wrap_call(f"static void {function}", parameters, "")
+
+
+def call_text(
+    function: str,
+    call: KernelCall,
+    graph: Graph,
+    plan: MemoryPlan,
+    constants: Mapping[str, str],
+) -> str:
+    """The call statement; `constants`: name of the array behind each constant parameter."""
+    node = call.node
+    arguments = [arena_pointer(v, plan, const=True) for _, v in activations(node, graph)]
+    arguments += [arena_pointer(v, plan) for v in node.outputs]
+    arguments += [constants[name] for name in call.constants]
+    if call.scratch_bytes:
+        arguments.append(f"arena + {plan.scratch[node.name]}")
+    return c_wrap_call(function, arguments, ";", INDENT)
+
+
+def arena_pointer(value: Value, plan: MemoryPlan, *, const: bool = False) -> str:
+    """The bytes of a value as a pointer to its element type."""
+    place = f"(arena + {plan.offsets[value]})"
+    if value.type.dtype is DType.UINT8:
+        return place[1:-1]
+    through = "" if value.type.dtype.bytes == 1 else "(void *)"
+    return f"({'const ' if const else ''}{value.type.dtype.c} *){through}{place}"
+
+
+def activations(node: Node, graph: Graph) -> list[tuple[int, Value]]:
+    """(position in node.inputs, value) of the inputs that are not constant."""
+    return [(i, v) for i, v in enumerate(node.inputs) if not graph.is_constant(v)]
+
+
+def constant_type(constant: Constant) -> DType:
+    return DType(constant.array.dtype.name)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

@@ -1,0 +1,74 @@
+"""What the templates see: frozen records of plain text and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PortView:
+    """A graph input or output. `macro` is the stem of its macros, as KWS_INPUT_0."""
+
+    index: int
+    name: str
+    macro: str
+    c_type: str
+    shape: tuple[int, ...]
+    elements: int
+    bytes: int
+    offset: int
+    scale: float | None
+    zero_point: int | None
+    sample: str  # name of the array of the embedded sample
+    is_float: bool
+
+
+@dataclass(frozen=True)
+class ArrayView:
+    """A `const` array: its declaration without storage class, and its elements."""
+
+    name: str
+    declaration: str
+    comment: str
+    table: str
+    alignment: int
+
+
+@dataclass(frozen=True)
+class FunctionView:
+    """One rendered kernel, and the nodes that call it."""
+
+    comment: str
+    text: str
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One node in the run function. `call` is empty when the node needs no code."""
+
+    comment: tuple[str, ...]
+    call: str
+    traces: tuple[tuple[int, int], ...]  # (offset, bytes) of each output
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """The whole model. `name` prefixes functions, `macro` prefixes macros."""
+
+    name: str
+    macro: str
+    title: str
+    version: str
+    model_hash: str
+    runtime_version: int
+    arena_bytes: int
+    arena_alignment: int
+    macs: int
+    weights_bytes: int
+    inputs: tuple[PortView, ...]
+    outputs: tuple[PortView, ...]
+    functions: tuple[FunctionView, ...]
+    steps: tuple[StepView, ...]
+    weights: tuple[ArrayView, ...]
+    samples: tuple[ArrayView, ...]
+    uses_float: bool
