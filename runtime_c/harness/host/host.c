@@ -1,0 +1,65 @@
+/* The harness on a POSIX machine: plain files, no counter, no painted stack. */
+#include "harness.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int ts_open_to_read(const char *path)
+{
+    return open(path, O_RDONLY);
+}
+
+int ts_open_to_write(const char *path)
+{
+    return open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+}
+
+uint32_t ts_read(int file, void *data, uint32_t bytes)
+{
+    uint32_t done = 0;
+    while (done < bytes) {
+        const ssize_t got = read(file, (uint8_t *)data + done, bytes - done);
+        if (got <= 0) {
+            break;
+        }
+        done += (uint32_t)got;
+    }
+    return done;
+}
+
+int ts_write(int file, const void *data, uint32_t bytes)
+{
+    uint32_t done = 0;
+    while (done < bytes) {
+        const ssize_t put = write(file, (const uint8_t *)data + done, bytes - done);
+        if (put <= 0) {
+            return 0;
+        }
+        done += (uint32_t)put;
+    }
+    return 1;
+}
+
+_Noreturn void ts_exit(int status)
+{
+    exit(status);
+}
+
+void ts_counter_start(void)
+{
+}
+
+uint64_t ts_counter_stop(void)
+{
+    return 0;
+}
+
+void ts_stack_paint(void)
+{
+}
+
+uint32_t ts_stack_used(void)
+{
+    return 0;
+}

@@ -1,0 +1,82 @@
+/* Files and exit by semihosting: the emulator or debugger acts for the device.
+ * Arm "Semihosting for AArch32 and AArch64" 2.0; RISC-V semihosting 0.4 has the same operations. */
+#include "harness.h"
+
+enum {
+    SYS_OPEN = 0x01,
+    SYS_WRITE = 0x05,
+    SYS_READ = 0x06,
+    SYS_EXIT_EXTENDED = 0x20,
+    MODE_READ_BINARY = 1,
+    MODE_WRITE_BINARY = 5,
+    STOPPED_APPLICATION_EXIT = 0x20026
+};
+
+#if defined(__riscv)
+static intptr_t semihost(uintptr_t operation, const uintptr_t *parameters)
+{
+    register uintptr_t a0 __asm__("a0") = operation;
+    register const uintptr_t *a1 __asm__("a1") = parameters;
+    /* The three instructions must be uncompressed and on one page. */
+    __asm__ volatile(".option push\n"
+                     ".option norvc\n"
+                     ".balign 16\n"
+                     "slli zero, zero, 0x1f\n"
+                     "ebreak\n"
+                     "srai zero, zero, 7\n"
+                     ".option pop\n"
+                     : "+r"(a0)
+                     : "r"(a1)
+                     : "memory");
+    return (intptr_t)a0;
+}
+#else
+static intptr_t semihost(uintptr_t operation, const uintptr_t *parameters)
+{
+    register uintptr_t r0 __asm__("r0") = operation;
+    register const uintptr_t *r1 __asm__("r1") = parameters;
+    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
+    return (intptr_t)r0;
+}
+#endif
+
+static int open_file(const char *path, uintptr_t mode)
+{
+    uintptr_t length = 0;
+    while (path[length] != '\0') {
+        ++length;
+    }
+    const uintptr_t parameters[3] = {(uintptr_t)path, mode, length};
+    return (int)semihost(SYS_OPEN, parameters);
+}
+
+int ts_open_to_read(const char *path)
+{
+    return open_file(path, MODE_READ_BINARY);
+}
+
+int ts_open_to_write(const char *path)
+{
+    return open_file(path, MODE_WRITE_BINARY);
+}
+
+uint32_t ts_read(int file, void *data, uint32_t bytes)
+{
+    const uintptr_t parameters[3] = {(uintptr_t)file, (uintptr_t)data, bytes};
+    const uintptr_t missing = (uintptr_t)semihost(SYS_READ, parameters);
+    return missing > bytes ? 0 : (uint32_t)(bytes - missing);
+}
+
+int ts_write(int file, const void *data, uint32_t bytes)
+{
+    const uintptr_t parameters[3] = {(uintptr_t)file, (uintptr_t)data, bytes};
+    return semihost(SYS_WRITE, parameters) == 0;
+}
+
+_Noreturn void ts_exit(int status)
+{
+    const uintptr_t parameters[2] = {STOPPED_APPLICATION_EXIT, (uintptr_t)status};
+    for (;;) {
+        (void)semihost(SYS_EXIT_EXTENDED, parameters);
+    }
+}
