@@ -1,6 +1,6 @@
 """matmul: the product of two computed tensors, [..., M, K] · [..., K, N], batches broadcast.
 
-A constant right operand makes `dense` instead. Lowered int8: multiplier and shift in the attributes.
+A constant right operand makes `dense` instead. Lowered int8: multiplier, shift in the attributes.
 """
 
 from __future__ import annotations
