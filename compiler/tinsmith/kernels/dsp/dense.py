@@ -1,0 +1,108 @@
+"""dense, and conv2d over a single pixel: one row × four channels per block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...ir.dtypes import Array
+from ...ir.graph import Graph, Node
+from ..geometry import conv_geometry
+from ..kernel import Constant, Kernel
+from ..packing import pad_axis
+from ._weights import (
+    FEATURES,
+    bound_epilogue,
+    channel_words,
+    filters,
+    is_exact,
+    is_radix,
+    unroll,
+    weight_words,
+)
+
+
+def _dense_applies(node: Node, graph: Graph) -> bool:
+    if node.op.name == "conv2d":
+        g = conv_geometry(node)
+        single = g.is_pointwise and g.pixels == 1 and node.attrs.groups == 1
+        return single and node.x.shape[0] == 1 and is_exact(node, graph)
+    return is_exact(node, graph)
+
+
+def _dense_filters(node: Node, graph: Graph) -> Array:
+    return pad_axis(filters(node, graph), 0, 4)
+
+
+def _dense_view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    k, out_c = node.x.shape[-1], node.y.shape[-1]
+    k_quads = -(-k // 4)
+    return {
+        "k": k,
+        "k_quads": k_quads,
+        "unroll": unroll(k_quads, 16),
+        "rows": node.x.elements // k,
+        "out_c": out_c,
+        "out_quads": -(-out_c // 4),
+        "stream_bytes": -(-out_c // 4) * (4 + k_quads * 4 + 12) * 4,
+        "radix": is_radix(node, graph),
+        "scale_up": bound_epilogue(node, graph).scale_up,
+        "q_min": node.attrs.q_clamp[0],
+        "q_max": node.attrs.q_clamp[1],
+    }
+
+
+def _dense_scratch(node: Node, graph: Graph) -> int:
+    del graph
+    k, out_c = node.x.shape[-1], node.y.shape[-1]
+    return -(-k // 4) * 8 + (-(-out_c // 4) * 4 if out_c % 4 else 0)
+
+
+def _dense_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+    """Per four channels: 4 starts, per quad of k the words of pair 0 then 1, then {m, C, s} × 4."""
+    radix = is_radix(node, graph)
+    bias, rows = channel_words(bound_epilogue(node, graph), radix=radix)
+    words = weight_words(_dense_filters(node, graph), radix=radix)
+    quads, k_quads = words.shape[0] // 2, words.shape[1] // 2
+    words = words.reshape(quads, 2, k_quads, 2).transpose(0, 2, 1, 3).reshape(quads, -1)
+    starts = pad_axis(bias.reshape(-1, 2), 0, 2).reshape(quads, 4)
+    tail = pad_axis(rows, 0, 2).reshape(quads, 12)
+    return {"stream": Constant(np.ravel(np.concatenate([starts, words, tail], 1)))}
+
+
+def _dense_lead(node: Node, index: int) -> int | None:
+    """A row is widened whole before its outputs are written; after the last one nothing is read."""
+    if index != 0:
+        return None
+    k, out_c = node.x.shape[-1], node.y.shape[-1]
+    rows = node.x.elements // k
+    if rows == 1:
+        return -k
+    return max((rows - 1) * (out_c - k), out_c - k)
+
+
+def _dense_instructions(node: Node, graph: Graph) -> float:
+    del graph
+    k, out_c = node.x.shape[-1], node.y.shape[-1]
+    return node.x.elements // k * (-(-out_c // 4) * (14 * -(-k // 4) + 45) + 1.5 * k + 40)
+
+
+KERNELS = (
+    *(
+        Kernel(
+            name=f"{op}_row_dsp",
+            op=op,
+            template="targets/arm-dsp/kernels/dense.c.j2",
+            features=FEATURES,
+            applies=_dense_applies,
+            view=_dense_view,
+            constants=_dense_constants,
+            scratch_bytes=_dense_scratch,
+            lead_bytes=_dense_lead,
+            instructions=_dense_instructions,
+        )
+        for op in ("dense", "conv2d")
+    ),
+)

@@ -1,0 +1,118 @@
+"""What sliding-window kernels share: geometry in NHWC, and the safe overlap of output and input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ir.graph import Node
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution or pooling window over NHWC tensors; sizes in elements.
+
+    `row_bytes` and `out_row_bytes` are for int8.
+    """
+
+    in_h: int
+    in_w: int
+    in_c: int
+    out_h: int
+    out_w: int
+    out_c: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    pad_top: int
+    pad_left: int
+    dilation_h: int
+    dilation_w: int
+
+    @property
+    def pixels(self) -> int:
+        return self.out_h * self.out_w
+
+    @property
+    def row_bytes(self) -> int:
+        return self.in_w * self.in_c
+
+    @property
+    def out_row_bytes(self) -> int:
+        return self.out_w * self.out_c
+
+    @property
+    def is_pointwise(self) -> bool:
+        """1×1, stride 1, no padding: every output pixel reads just the input pixel at its place."""
+        return (
+            self.kernel_h == self.kernel_w == self.stride_h == self.stride_w == 1
+            and self.pad_top == self.pad_left == 0
+            and (self.in_h, self.in_w) == (self.out_h, self.out_w)
+        )
+
+    @property
+    def inner_rows(self) -> tuple[int, int]:
+        """[first, last) output rows whose window lies inside the input."""
+        return _inner(
+            self.out_h, self.in_h, self.kernel_h, self.stride_h, self.pad_top, self.dilation_h
+        )
+
+    @property
+    def inner_columns(self) -> tuple[int, int]:
+        """[first, last) output columns whose window lies inside the input."""
+        return _inner(
+            self.out_w, self.in_w, self.kernel_w, self.stride_w, self.pad_left, self.dilation_w
+        )
+
+
+def conv_geometry(node: Node) -> Geometry:
+    """Of a conv2d node in NHWC with OHWI filters."""
+    attrs = node.attrs
+    _, in_h, in_w, in_c = node.x.shape
+    _, out_h, out_w, out_c = node.y.shape
+    _, kernel_h, kernel_w, _ = node.inputs[1].type.shape
+    return Geometry(
+        in_h,
+        in_w,
+        in_c,
+        out_h,
+        out_w,
+        out_c,
+        kernel_h,
+        kernel_w,
+        attrs.strides[0],
+        attrs.strides[1],
+        attrs.pads[0],
+        attrs.pads[1],
+        attrs.dilations[0],
+        attrs.dilations[1],
+    )
+
+
+def forward_lead(g: Geometry) -> int:
+    """Safe overlap (bytes, int8) of a kernel that computes pixels in row-major order.
+
+    It must have read all it needs of a group of pixels before it writes them. While row `oy` is
+    being computed, everything from the first input row of its window on is still needed.
+    """
+    if g.is_pointwise:
+        return max(0, g.pixels * (g.out_c - g.in_c))
+    lead = 0
+    for oy in range(g.out_h):
+        first = min(max(0, oy * g.stride_h - g.pad_top), g.in_h)
+        lead = max(lead, (oy + 1) * g.out_row_bytes - first * g.row_bytes)
+    return lead
+
+
+def window_lead(node: Node, index: int) -> int | None:
+    """`Kernel.lead_bytes` of a conv2d kernel that works forward (see `forward_lead`)."""
+    return forward_lead(conv_geometry(node)) if index == 0 else None
+
+
+def _inner(
+    out: int, size: int, kernel: int, stride: int, pad: int, dilation: int
+) -> tuple[int, int]:
+    first = -(-pad // stride)
+    last = (size - ((kernel - 1) * dilation + 1) + pad) // stride + 1
+    first = min(first, out)
+    return first, max(first, min(last, out))
