@@ -226,7 +226,8 @@ class _Importer:
         taken = {o.name for o in self.model.graph.output}
         if value in inputs or value.name in taken:
             builder.begin([name], Origin(name, "Identity"))
-            (copy,) = builder.emit(get("identity"), [value])
+            reshape = get("reshape")  # to the same shape: the graph's only identity
+            (copy,) = builder.emit(reshape, [value], reshape.attrs(value.type.shape))
             return copy
         renamed = replace(value, name=name)
         builder.rename({value: renamed})
