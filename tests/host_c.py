@@ -18,6 +18,7 @@ from tinsmith.kernels.kernel import Kernel
 from tinsmith.kernels.select import select_kernels
 from tinsmith.machine.target import Target, load_target
 from tinsmith.plan.arena import plan_arena
+from tinsmith.plan.check import check_plan
 
 DRIVER = Path(__file__).resolve().parent / "c"
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
@@ -38,7 +39,9 @@ def program(
     """Kernels and a plan for a graph whose integer nodes are already lowered."""
     machine = load_target(target) if isinstance(target, str) else target
     calls = select_kernels(graph, machine, kernels)
-    return Program(graph, calls, plan_arena(graph, calls, machine.arena_alignment))
+    plan = plan_arena(graph, calls, machine.arena_alignment)
+    check_plan(graph, calls, plan)
+    return Program(graph, calls, plan)
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
