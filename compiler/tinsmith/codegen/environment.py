@@ -1,7 +1,7 @@
 """The one Jinja environment: strict, with an assertion tag. Templates are spelling only.
 
 Template names start with the data root they live in: "ops/conv2d.c.j2",
-"targets/cortex-m4/kernels/…", "codegen/model.c.j2".
+"targets/cortex-m4/kernels/…", "codegen/model.c.j2", "harness/arm/link.ld.j2".
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def environment() -> jinja2.Environment:
             "ops": jinja2.FileSystemLoader(paths.OP_TEMPLATES),
             "targets": jinja2.FileSystemLoader(paths.TARGETS),
             "codegen": jinja2.FileSystemLoader(paths.CODEGEN_TEMPLATES),
+            "harness": jinja2.FileSystemLoader(paths.RUNTIME_C / "harness"),
         }
     )
     env = jinja2.Environment(
