@@ -1,0 +1,5 @@
+"""`python -m tinsmith`: the command line."""
+
+from .cli import main
+
+main()

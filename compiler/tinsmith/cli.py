@@ -1,0 +1,122 @@
+"""The command line: arguments in, calls of the library, exit codes out. It computes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import __version__, show
+from .console import print_json, reported
+from .doctor import diagnose
+from .errors import CompileError
+from .frontend.onnx_import import check_model
+from .machine.board import board_names, load_board
+from .machine.target import load_target, target_names
+from .ops import registry
+
+app = typer.Typer(
+    name="tinsmith",
+    help="Compiles ONNX models into int8 firmware, bit-exact on every target.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[Path, typer.Argument(help="an ONNX model", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON on stdout and nothing else")]
+Bind = Annotated[
+    list[str] | None,
+    typer.Option("--bind", metavar="NAME=SIZE", help="size of a dynamic dimension"),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tinsmith {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version"),
+    ] = False,
+) -> None:
+    """Options before the command."""
+    del version
+
+
+def _sizes(bind: list[str] | None) -> dict[str, int]:
+    """["height=96"] as {"height": 96}. Raises CompileError for anything else."""
+    sizes: dict[str, int] = {}
+    for text in bind or []:
+        name, _, size = text.rpartition("=")
+        if not name or not size.isdecimal() or int(size) == 0:
+            raise CompileError(f"--bind {text!r} is not a size", expected="NAME=SIZE, SIZE above 0")
+        sizes[name] = int(size)
+    return sizes
+
+
+@app.command()
+@reported
+def check(model: Model, bind: Bind = None, json: AsJson = False) -> None:
+    """Say whether every node of a model is supported; exit 1 when one is not."""
+    report = check_model(model, bind=_sizes(bind))
+    if json:
+        print_json(show.check_data(report))
+    else:
+        show.check(report)
+    raise typer.Exit(1 if report.unsupported else 0)
+
+
+@app.command()
+@reported
+def boards(json: AsJson = False) -> None:
+    """List the boards: memory, target, and what runs them."""
+    records = [load_board(name) for name in board_names()]
+    if json:
+        print_json([show.board_data(b) for b in records])
+    else:
+        show.boards(records)
+
+
+@app.command()
+@reported
+def targets(json: AsJson = False) -> None:
+    """List the instruction sets."""
+    records = [load_target(name) for name in target_names()]
+    if json:
+        print_json([show.target_data(t) for t in records])
+    else:
+        show.targets(records)
+
+
+@app.command()
+@reported
+def ops(json: AsJson = False) -> None:
+    """List the operators, and the ONNX operators that become them."""
+    records = list(registry().values())
+    if json:
+        print_json([show.op_data(op) for op in records])
+    else:
+        show.ops(records)
+
+
+@app.command()
+@reported
+def doctor(json: AsJson = False) -> None:
+    """Look for compilers and emulators; say what to install. Exit 3 when something is missing."""
+    diagnosis = diagnose()
+    if json:
+        print_json(show.doctor_data(diagnosis))
+    else:
+        show.doctor(diagnosis)
+    raise typer.Exit(3 if diagnosis.missing else 0)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

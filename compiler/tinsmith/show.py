@@ -1,0 +1,179 @@
+"""How results look on a terminal: plain data in, tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from .console import out, table
+from .doctor import Diagnosis
+from .frontend.onnx_import import CheckReport
+from .ir.opdef import Absent, OpDef
+from .machine.board import Board
+from .machine.target import Target
+
+
+def check_data(report: CheckReport) -> dict[str, Any]:
+    """`check --json`."""
+    return {
+        "model": report.name,
+        "supported": not report.unsupported,
+        "unsupported": [
+            {"node": n.node, "op": n.op, "reason": n.reason} for n in report.unsupported
+        ],
+        "operators": dict(report.operators),
+        "parameters": report.parameters,
+        "macs": report.macs,
+        "inputs": [{"name": name, "type": type_} for name, type_ in report.inputs],
+        "outputs": [{"name": name, "type": type_} for name, type_ in report.outputs],
+    }
+
+
+def check(report: CheckReport) -> None:
+    console = out()
+    facts = f"{report.parameters:,} parameters, {report.macs:,} MACs"
+    console.print(f"{report.name}: {sum(report.operators.values())} nodes, {facts}", markup=False)
+    for kind, ports in (("input", report.inputs), ("output", report.outputs)):
+        for name, type_ in ports:
+            console.print(f"  {kind} {name}: {type_}", markup=False)
+    counted = ", ".join(f"{op} {count}" for op, count in report.operators.items())
+    console.print(f"  operators: {counted}", markup=False)
+    if not report.unsupported:
+        console.print("every node is supported")
+        return
+    rows = ((n.op, n.node, n.reason) for n in report.unsupported)
+    console.print(table(f"{len(report.unsupported)} unsupported", ("op", "node", "why"), rows, 3))
+
+
+def board_data(board: Board) -> dict[str, Any]:
+    """One entry of `boards --json`."""
+    return {
+        "name": board.name,
+        "description": board.description,
+        "target": board.target.name,
+        "flash_bytes": board.flash_bytes,
+        "ram_bytes": board.ram_bytes,
+        "clock_hz": board.clock_hz or None,
+        "emulator": board.emulator[0] if board.emulator else None,
+        "twin": board.twin or None,
+    }
+
+
+def boards(records: Iterable[Board]) -> None:
+    rows = (
+        (
+            b.name,
+            b.target.name,
+            "native" if b.is_host else b.twin or "QEMU",
+            b.flash_bytes,
+            b.ram_bytes,
+            b.description,
+        )
+        for b in records
+    )
+    columns = ("board", "target", "runs on", "flash", "RAM", "")
+    made = table("", columns, rows, 3)
+    made.columns[-1].justify = "left"
+    out().print(made)
+
+
+def target_data(target: Target) -> dict[str, Any]:
+    """One entry of `targets --json`."""
+    return {
+        "name": target.name,
+        "description": target.description,
+        "compiler": target.cc,
+        "features": sorted(target.features),
+        "arena_alignment": target.arena_alignment,
+    }
+
+
+def targets(records: Iterable[Target]) -> None:
+    rows = ((t.name, t.cc, " ".join(sorted(t.features)), t.description) for t in records)
+    out().print(table("", ("target", "compiler", "features", ""), rows, 4))
+
+
+def op_data(op: OpDef) -> dict[str, Any]:
+    """One entry of `ops --json`."""
+    return {
+        "name": op.name,
+        "onnx": [] if isinstance(op.onnx_import, Absent) else sorted(op.onnx_import),
+        "int8": not isinstance(op.integer, Absent),
+        "int8_absent": op.integer.reason if isinstance(op.integer, Absent) else None,
+    }
+
+
+def ops(records: Iterable[OpDef]) -> None:
+    rows = (
+        (d["name"], ", ".join(d["onnx"]), "yes" if d["int8"] else d["int8_absent"])
+        for d in map(op_data, records)
+    )
+    out().print(table("", ("operator", "from ONNX", "int8"), rows, 3))
+
+
+def doctor_data(diagnosis: Diagnosis) -> dict[str, Any]:
+    """`doctor --json`."""
+    return {
+        "ok": not diagnosis.missing,
+        "python": diagnosis.python,
+        "tools": [
+            {
+                "name": t.name,
+                "path": t.path or None,
+                "version": t.version or None,
+                "needed_by": list(t.needed_by),
+                "packages": list(t.packages),
+                "problem": t.problem or None,
+            }
+            for t in diagnosis.tools
+        ],
+        "extras": {name: version or None for name, version in diagnosis.extras.items()},
+        "install": diagnosis.install or None,
+    }
+
+
+def doctor(diagnosis: Diagnosis) -> None:
+    console = out()
+    console.print(f"Python {diagnosis.python}", markup=False)
+    rows = (
+        ("missing" if t.problem else "ok", t.name, t.problem or t.version, ", ".join(t.needed_by))
+        for t in diagnosis.tools
+    )
+    console.print(table("", ("", "tool", "version", "needed by"), rows, 4))
+    packages = (f"{name} {version or 'absent'}" for name, version in diagnosis.extras.items())
+    console.print(f"optional packages: {', '.join(packages)}", markup=False)
+    if diagnosis.missing:
+        console.print(f"to install what is missing:\n  {diagnosis.install}", markup=False)
+    else:
+        console.print("everything that the boards need is installed")
+
+
+def compiled(report: Mapping[str, Any], folder: str) -> None:
+    """The summary after `compile`."""
+    console = out()
+    arena, bound = report["arena_bytes"], report["arena_lower_bound_bytes"]
+    quality = "no plan is smaller" if arena == bound else f"{arena / bound - 1:.1%} above the bound"
+    rows = [
+        ("flash", report["flash_bytes"], f"model {report['model_flash_bytes']:,}"),
+        ("RAM", report["ram_bytes"], f"arena {arena:,}, {quality}"),
+        ("stack", report["stack_bytes"], ""),
+        ("MACs", report["macs"], ""),
+    ]
+    made = table(f"{report['model']} on {report['board']} → {folder}", ("", "bytes", ""), rows)
+    made.show_header = False
+    made.columns[-1].justify = "left"
+    console.print(made)
+
+
+def notes(texts: Sequence[str], console: Console) -> None:
+    """What the user must hear of."""
+    for text in texts:
+        console.print(f"note: {text}", markup=False)
+
+
+def timings(seconds: Sequence[tuple[str, float]], console: Console) -> None:
+    """`--timings`: seconds per pass, in order."""
+    total = ("total", sum(s for _, s in seconds))
+    console.print(table("", ("pass", "seconds"), [(n, f"{s:.3f}") for n, s in (*seconds, total)]))
