@@ -1,0 +1,197 @@
+"""The execution order with the lowest peak of live bytes, scratch and legal overlaps counted.
+
+A state of the search is the set of nodes that have run; what is live follows from it, whatever the
+order was. So the best order is a path through sets of nodes whose largest step is smallest:
+best-first search finds it exactly while the sets are few, and a beam search stands in when they are
+many.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
+
+from ..ir.graph import Graph, Node, Stage, Value
+from .bounds import shared_bytes
+from .live_ranges import LeadOf, ScratchOf, alias_roots, is_view
+
+EXACT_STATES = 20_000  # sets of nodes the exact search may visit
+BEAM = 48
+
+_State = tuple[int, int, tuple[int, ...], int]
+
+
+def order_nodes(graph: Graph, scratch_of: ScratchOf, lead_of: LeadOf | None = None) -> Graph:
+    """The graph at stage SCHEDULED, its nodes in an order whose peak is never above the given
+    one's.
+
+    scratch_of: bytes of a node's scratch. lead_of: the kernels' safe overlap; by default none.
+    The given order is kept unless another has a lower peak. Deterministic.
+    """
+    model = _Model.of(graph, scratch_of, lead_of or (lambda node, index: None))
+    order = tuple(range(len(graph.nodes)))
+    limit = model.peak(order)
+    found, complete = _best_first(model, limit)
+    if not complete:
+        found = _beam(model)
+    if found is not None and model.peak(found) < limit:
+        order = found
+    return replace(graph, nodes=tuple(graph.nodes[i] for i in order), stage=Stage.SCHEDULED)
+
+
+def peak_bytes(graph: Graph, scratch_of: ScratchOf, lead_of: LeadOf | None = None) -> int:
+    """The largest number of bytes live at one node, in the graph's own order."""
+    model = _Model.of(graph, scratch_of, lead_of or (lambda node, index: None))
+    return model.peak(range(len(graph.nodes)))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Everything as bit masks over node indices.
+
+    Attributes:
+        needs: nodes that must run before a node.
+        users: per buffer, the nodes that read it or a view of it; −1 keeps it to the end.
+        bytes: per buffer.
+        reads, writes: buffers per node.
+        leads: (buffer, lead) per node, the inputs that its output may overlap if they die.
+        at_start: buffers of the graph inputs.
+    """
+
+    needs: tuple[int, ...]
+    users: tuple[int, ...]
+    bytes: tuple[int, ...]
+    reads: tuple[tuple[int, ...], ...]
+    writes: tuple[tuple[int, ...], ...]
+    leads: tuple[tuple[tuple[int, int], ...], ...]
+    scratch: tuple[int, ...]
+    at_start: tuple[int, ...]
+
+    @staticmethod
+    def of(graph: Graph, scratch_of: ScratchOf, lead_of: LeadOf) -> _Model:
+        roots = alias_roots(graph)
+        buffers = list(dict.fromkeys(roots.values()))
+        number = {root: i for i, root in enumerate(buffers)}
+        users = [0] * len(buffers)
+        made: dict[Value, int] = {}
+        needs: list[int] = []
+        for k, node in enumerate(graph.nodes):
+            needs.append(reduce(or_, (1 << made[v] for v in node.inputs if v in made), 0))
+            made |= dict.fromkeys(node.outputs, k)
+            for value in node.inputs:
+                if value in roots:
+                    users[number[roots[value]]] |= 1 << k
+        for value in graph.outputs:
+            if value in roots:
+                users[number[roots[value]]] = -1
+
+        def leads(node: Node) -> tuple[tuple[int, int], ...]:
+            given: dict[int, list[int | None]] = {}
+            if len(node.outputs) == 1 and not is_view(graph, node):
+                for position, value in enumerate(node.inputs):
+                    if value in roots:
+                        lead = lead_of(node, position)
+                        given.setdefault(number[roots[value]], []).append(lead)
+            known = {b: [x for x in xs if x is not None] for b, xs in given.items()}
+            return tuple((b, max(xs)) for b, xs in known.items() if len(xs) == len(given[b]))
+
+        return _Model(
+            tuple(needs),
+            tuple(users),
+            tuple(b.type.bytes for b in buffers),
+            tuple(
+                tuple({number[roots[v]]: 0 for v in node.inputs if v in roots})
+                for node in graph.nodes
+            ),
+            tuple(tuple(number[v] for v in node.outputs if roots[v] == v) for node in graph.nodes),
+            tuple(leads(node) for node in graph.nodes),
+            tuple(scratch_of(node) for node in graph.nodes),
+            tuple(number[v] for v in dict.fromkeys(graph.inputs)),
+        )
+
+    def start(self) -> int:
+        """Bytes live before the first node."""
+        return sum(self.bytes[b] for b in self.at_start)
+
+    def step(self, done: int, live: int, node: int) -> tuple[int, int]:
+        """(bytes needed while `node` runs, bytes live after it); `live`: bytes live before it.
+
+        An unread graph input counts until the first node, as in `live_ranges`.
+        """
+        after = done | 1 << node
+        if not done:
+            live -= sum(self.bytes[b] for b in self.at_start if not self.users[b])
+        born = sum(self.bytes[b] for b in self.writes[node])
+        dead = {
+            b
+            for b in (*self.reads[node], *self.writes[node])
+            if self.users[b] != -1 and not self.users[b] & ~after
+        }
+        dying = [(self.bytes[b], lead) for b, lead in self.leads[node] if b in dead]
+        shared = shared_bytes(born, dying) if dying else 0
+        needed = live + born + self.scratch[node] - shared
+        return needed, live + born - sum(self.bytes[b] for b in dead)
+
+    def peak(self, order: Sequence[int]) -> int:
+        done, live = 0, self.start()
+        peak = live
+        for node in order:
+            needed, live = self.step(done, live, node)
+            done |= 1 << node
+            peak = max(peak, needed)
+        return peak
+
+    def ready(self, done: int) -> list[int]:
+        return [k for k, needs in enumerate(self.needs) if not done >> k & 1 and not needs & ~done]
+
+
+def _best_first(model: _Model, limit: int) -> tuple[tuple[int, ...] | None, bool]:
+    """The order with the lowest peak below `limit`, if there is one; False: too many sets to
+    tell."""
+    every = (1 << len(model.needs)) - 1
+    came: dict[int, tuple[int, int]] = {}
+    best = {0: model.start()}
+    heap = [(model.start(), 0, 0, model.start())]  # peak, −nodes run, set of nodes run, bytes live
+    while heap:
+        peak, count, done, live = heapq.heappop(heap)
+        if done == every:
+            return _walk_back(came, done), True
+        if peak > best[done]:
+            continue
+        for node in model.ready(done):
+            needed, after = model.step(done, live, node)
+            reached, cost = done | 1 << node, max(peak, needed)
+            if cost < best.get(reached, limit):
+                best[reached] = cost
+                came[reached] = (done, node)
+                heapq.heappush(heap, (cost, count - 1, reached, after))
+        if len(best) > EXACT_STATES:
+            return None, False
+    return None, True
+
+
+def _walk_back(came: dict[int, tuple[int, int]], done: int) -> tuple[int, ...]:
+    order: list[int] = []
+    while done:
+        done, node = came[done]
+        order.append(node)
+    return tuple(reversed(order))
+
+
+def _beam(model: _Model) -> tuple[int, ...]:
+    """A good order: the states with the lowest peak, then the least live, survive each step."""
+    states: list[_State] = [
+        (model.start(), model.start(), (), 0)
+    ]  # peak, bytes live, order so far, set of nodes
+    for _ in model.needs:
+        reached: dict[int, _State] = {}
+        for peak, live, path, done in states:
+            for node in model.ready(done):
+                needed, after = model.step(done, live, node)
+                state = (max(peak, needed), after, (*path, node), done | 1 << node)
+                reached[state[3]] = min(state, reached.get(state[3], state))
+        states = sorted(reached.values())[:BEAM]
+    return states[0][2]

@@ -1,0 +1,183 @@
+"""Random graphs with made-up kernels, and a simulation of the arena with the worst kernels
+allowed."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tinsmith.ir.dtypes import DType, TensorType
+from tinsmith.ir.graph import Graph, Node, Origin, Value
+from tinsmith.ir.opdef import Absent, NoAttrs, OpDef, no_macs
+from tinsmith.kernels.kernel import Kernel, KernelCall
+from tinsmith.plan.model import MemoryPlan
+
+Case = tuple[Graph, list[KernelCall]]
+NONE = Absent("a test's operator")
+
+
+@dataclass(frozen=True)
+class ConcatAttrs:
+    axis: int = 0
+
+
+def fake_op(name: str, attrs: type = NoAttrs, *, is_view: bool = False) -> OpDef:
+    def never(*args: object) -> object:
+        raise AssertionError("the planner must not run operators")
+
+    return OpDef(name, attrs, never, never, NONE, no_macs, NONE, NONE, NONE, is_view=is_view)
+
+
+MIX, VIEW = fake_op("mix"), fake_op("view", is_view=True)
+CONCAT = fake_op("concat", ConcatAttrs)
+
+
+def value(name: str, size: int) -> Value:
+    return Value(name, TensorType((size,), DType.INT8))
+
+
+def node(
+    op: OpDef, inputs: Sequence[Value], outputs: Sequence[Value], attrs: object = None
+) -> Node:
+    attrs = op.attrs() if attrs is None else attrs
+    return Node(op, tuple(inputs), tuple(outputs), attrs, Origin(f"/{outputs[0].name}", op.name))
+
+
+def call(node: Node, leads: Mapping[int, int] | None = None, scratch: int = 0) -> KernelCall:
+    """A kernel with the given lead per input position, and scratch."""
+    known = dict(leads or {})
+    kernel = Kernel(
+        f"{node.op.name}_test",
+        node.op.name,
+        "none",
+        view=lambda node, graph: {},
+        constants=lambda node, graph: {},
+        lead_bytes=lambda node, index: known.get(index),
+        scratch_bytes=lambda node, graph: scratch,
+    )
+    return KernelCall(node, kernel, {}, scratch)
+
+
+def chain(sizes: Sequence[int], lead: int | None = None, scratch: int = 0) -> Case:
+    """An input of sizes[0] bytes, then a node per further size, all with that lead and scratch."""
+    values = [value(f"v{i}", size) for i, size in enumerate(sizes)]
+    nodes = [node(MIX, [a], [b]) for a, b in itertools.pairwise(values)]
+    graph = Graph("chain", (values[0],), (values[-1],), {}, tuple(nodes))
+    leads = {} if lead is None else {0: lead}
+    return graph, [call(n, leads, scratch) for n in nodes]
+
+
+def random_case(seed: int, *, most: int = 12, views: bool = True) -> Case:
+    """A random graph of up to `most` nodes: fan-out, repeated reads, views, concats, dead values.
+
+    Nodes with two outputs, inputs that are outputs, scratch, and leads of any size and sign.
+    """
+    rng = random.Random(seed)
+    known = [value(f"x{i}", rng.randint(1, 40)) for i in range(rng.randint(1, 2))]
+    inputs = tuple(known)
+    nodes: list[Node] = []
+    calls: list[KernelCall] = []
+    for i in range(rng.randint(1, most)):
+        kind = rng.random()
+        recent = known[-4:]
+        if views and kind < 0.2:
+            source = rng.choice(recent)
+            made = node(VIEW, [source], [value(f"n{i}", source.type.bytes)])
+        elif views and kind < 0.35 and len(recent) > 1:
+            sources = rng.sample(recent, 2)
+            total = sum(v.type.bytes for v in sources)
+            made = node(CONCAT, sources, [value(f"n{i}", total)])
+        else:
+            sources = [rng.choice(recent) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+            count = 2 if rng.random() < 0.1 else 1
+            names = [f"n{i}"] if count == 1 else [f"n{i}.0", f"n{i}.1"]
+            made = node(MIX, sources, [value(n, rng.randint(1, 40)) for n in names])
+        nodes.append(made)
+        known += made.outputs
+        if made.op is not VIEW:
+            leads = {p: _lead(rng, made) for p in range(len(made.inputs)) if rng.random() < 0.6}
+            calls.append(call(made, leads, rng.randint(1, 20) if rng.random() < 0.2 else 0))
+    last = nodes[-1].outputs[0]
+    extra = [v for v in known if v != last and rng.random() < 0.08]
+    return Graph("random", inputs, (last, *extra), {}, tuple(nodes)), calls
+
+
+def _lead(rng: random.Random, made: Node) -> int:
+    return rng.choice((0, 0, 0, 4, 8, -4, rng.randint(-10, made.y.bytes + 5)))
+
+
+def survives(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> bool:
+    """Play the graph on a real arena with the worst kernels the contract allows.
+
+    Every byte has a tag of its own. With lead D a kernel reads byte j of its input immediately
+    before it writes byte j + D of its output, as late as it may; without a lead it reads everything
+    again after the last write. It soils its scratch before, and reads it after.
+    """
+    by_name = {c.node.name: c for c in calls}
+    memory: dict[int, object] = {}
+    tags: dict[Value, list[object]] = {}
+
+    def store(v: Value) -> None:
+        tags[v] = [(v.name, k) for k in range(v.type.bytes)]
+        for k, tag in enumerate(tags[v]):
+            memory[plan.offsets[v] + k] = tag
+
+    def whole(v: Value) -> bool:
+        return all(memory.get(plan.offsets[v] + k) == tag for k, tag in enumerate(tags[v]))
+
+    for v in graph.inputs:
+        store(v)
+    if not all(whole(v) for v in graph.inputs):
+        return False
+    for made in graph.nodes:
+        if made.name in plan.in_place:
+            tags[made.outputs[0]] = [t for v in made.inputs for t in tags[v]]
+            if not whole(made.outputs[0]):
+                return False
+        elif not _run(made, by_name[made.name], plan, memory, tags) or not all(
+            whole(v) for v in made.outputs
+        ):
+            return False
+    return all(whole(v) for v in graph.outputs)
+
+
+def _run(
+    made: Node,
+    kernel_call: KernelCall,
+    plan: MemoryPlan,
+    memory: dict[int, object],
+    tags: dict[Value, list[object]],
+) -> bool:
+    def read(v: Value, k: int) -> bool:
+        return memory.get(plan.offsets[v] + k) == tags[v][k]
+
+    scratch = (
+        [plan.scratch[made.name] + k for k in range(kernel_call.scratch_bytes)]
+        if (kernel_call.scratch_bytes)
+        else []
+    )
+    memory.update({at: ("scratch", made.name, at) for at in scratch})
+    reads: list[tuple[float, Value, int]] = []
+    for index, v in enumerate(made.inputs):
+        lead = kernel_call.kernel.lead_bytes(made, index)
+        if lead is None or len(made.outputs) > 1:
+            reads += [(float("inf"), v, k) for k in range(v.type.bytes)]
+        else:
+            reads += [(k + lead, v, k) for k in range(v.type.bytes)]
+    reads.sort(key=lambda r: r[0])
+    for v in made.outputs:
+        tags[v] = [(v.name, k) for k in range(v.type.bytes)]
+    at = 0
+    for time in range(max(v.type.bytes for v in made.outputs)):
+        while at < len(reads) and reads[at][0] <= time:
+            if not read(reads[at][1], reads[at][2]):
+                return False
+            at += 1
+        for v in made.outputs:
+            if time < v.type.bytes:
+                memory[plan.offsets[v] + time] = tags[v][time]
+    return all(read(v, k) for _, v, k in reads[at:]) and all(
+        memory[a] == ("scratch", made.name, a) for a in scratch
+    )

@@ -1,0 +1,461 @@
+"""The arena planner: hand-made cases, and properties over random graphs."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from tests.plan_graphs import (
+    CONCAT,
+    MIX,
+    VIEW,
+    call,
+    chain,
+    fake_op,
+    node,
+    random_case,
+    survives,
+    value,
+)
+from tinsmith.errors import InternalError, MissingTool
+from tinsmith.ir.graph import Graph, Stage
+from tinsmith.plan import exact
+from tinsmith.plan.arena import first_fit, plan_arena
+from tinsmith.plan.bounds import step_bounds
+from tinsmith.plan.check import check_plan
+from tinsmith.plan.constraints import build_problem
+from tinsmith.plan.live_ranges import concats_in_place, legal_overlaps, live_buffers
+from tinsmith.plan.model import MemoryPlan
+from tinsmith.plan.order import order_nodes, peak_bytes
+
+SEEDS = st.integers(0, 2**32 - 1)
+GAPS = (71, 186, 198, 228, 258)  # of `random_case(seed, most=8)`: no plan reaches the lower bound
+
+
+def accepted(case, plan: MemoryPlan) -> bool:
+    try:
+        check_plan(*case, plan)
+    except InternalError:
+        return False
+    return True
+
+
+def test_chain_alternates_between_two_ends():
+    case = chain([100, 60, 80, 40])
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert plan.arena_bytes == plan.lower_bound_bytes == 160
+    assert plan.proved_optimal
+    assert plan.peak_node == "v1"
+
+
+def test_in_place_chain_needs_one_buffer():
+    case = chain([64, 64, 48, 64], lead=0)
+    plan = plan_arena(*case, 16)
+    check_plan(*case, plan)
+    assert plan.arena_bytes == 64
+    assert set(plan.offsets.values()) == {0}
+
+
+def test_growing_layer_needs_its_lead():
+    case = chain([32, 64], lead=36)
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert plan.arena_bytes == plan.lower_bound_bytes == 32 + 36
+    assert plan.offsets[case[0].inputs[0]] - plan.offsets[case[0].outputs[0]] == 36
+
+
+def test_lead_is_rounded_to_the_alignment():
+    plan = plan_arena(*chain([32, 64], lead=33), 16)
+    assert plan.arena_bytes == plan.lower_bound_bytes == 48 + 32
+
+
+def test_negative_lead_lets_the_output_start_inside_the_input():
+    case = chain([8, 40], lead=-8)
+    assert plan_arena(*case, 4).arena_bytes == 40
+    plan = plan_arena(*case, 4)
+    x, y = case[0].inputs[0], case[0].outputs[0]
+    assert accepted(case, replace(plan, offsets={x: 0, y: 8}, arena_bytes=48))
+    assert survives(*case, replace(plan, offsets={x: 0, y: 8}, arena_bytes=48))
+
+
+def test_the_largest_lead_counts_when_a_buffer_is_read_twice():
+    x, y = value("x", 32), value("y", 32)
+    add = node(MIX, [x, x], [y])
+    case = Graph("g", (x,), (y,), {}, (add,)), [call(add, {0: 0, 1: 8})]
+    plan = plan_arena(*case, 4)
+    assert plan.arena_bytes == 40
+    never = Graph("g", (x,), (y,), {}, (add,)), [call(add, {0: 0})]
+    assert plan_arena(*never, 4).arena_bytes == 64
+
+
+def test_an_input_that_is_needed_later_is_not_overwritten():
+    x, a, b = value("x", 32), value("a", 32), value("b", 32)
+    nodes = (node(MIX, [x], [a]), node(MIX, [a, x], [b]))
+    case = Graph("g", (x,), (b,), {}, nodes), [call(n, {0: 0, 1: 0}) for n in nodes]
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert plan.arena_bytes == 64
+    kept = Graph("g", (x,), (b, x), {}, nodes)
+    assert plan_arena(kept, case[1], 4).arena_bytes == 64  # b in place of a
+    assert plan_arena(kept, [call(n, {1: 0}) for n in nodes], 4).arena_bytes == 96
+
+
+def test_scratch_overlaps_neither_input_nor_output():
+    case = chain([32, 32], lead=0, scratch=20)
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert plan.arena_bytes == 52
+    assert not accepted(case, replace(plan, scratch={"v1": plan.offsets[case[0].inputs[0]]}))
+
+
+def test_views_share_bytes_and_extend_the_life_of_their_source():
+    x, v, w, y = value("x", 32), value("v", 32), value("w", 32), value("y", 16)
+    nodes = (node(VIEW, [x], [v]), node(VIEW, [v], [w]), node(MIX, [w], [y]))
+    case = Graph("g", (x,), (y, v), {}, nodes), [call(nodes[2], {0: 0})]
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert plan.offsets[x] == plan.offsets[v] == plan.offsets[w]
+    assert plan.in_place == {"v", "w"}
+    assert plan.arena_bytes == 48  # v is an output, so y must not overwrite it
+    buffer = next(p.buffer for p in plan.placed if p.buffer.name == "x")
+    assert (buffer.first, buffer.last) == (-1, 3)
+
+
+def two_branches(quant_differs: bool = False):
+    x, a, b, c, y = (value(n, s) for n, s in zip("xabcy", (32, 16, 32, 48, 8), strict=True))
+    if quant_differs:
+        c = replace(c, type=replace(c.type, shape=(3, 16)))
+    nodes = (
+        node(MIX, [x], [a]),
+        node(MIX, [x], [b]),
+        node(CONCAT, [a, b], [c]),
+        node(MIX, [c], [y]),
+    )
+    return Graph("g", (x,), (y,), {}, nodes), [call(n) for n in nodes]
+
+
+def test_concat_is_laid_out_in_place():
+    case = two_branches()
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    at = {v.name: o for v, o in plan.offsets.items()}
+    assert plan.in_place == {"c"}
+    assert (at["a"] - at["c"], at["b"] - at["c"]) == (0, 16)
+    assert plan.arena_bytes == 80  # x, a and b; copying would need a, b and c: 96
+    graph, _ = case
+    assert concats_in_place(graph, 32) == frozenset()  # b would be misaligned
+
+
+@pytest.mark.parametrize("change", ["read twice", "output", "inner axis", "view", "scale"])
+def test_concat_is_copied_when_its_inputs_are_not_its_own(change: str):
+    graph, _ = two_branches()
+    assert concats_in_place(graph, 4) == {"c"}
+    nodes, outputs = list(graph.nodes), graph.outputs
+    a, c = nodes[0].outputs[0], nodes[2].outputs[0]
+    if change == "read twice":
+        nodes.append(node(MIX, [a], [value("z", 4)]))
+    elif change == "output":
+        outputs = (*outputs, a)
+    elif change == "inner axis":
+        wide = replace(c, type=c.type.with_shape((2, 24)))
+        nodes[2] = replace(nodes[2], outputs=(wide,), attrs=replace(nodes[2].attrs, axis=1))
+    elif change == "view":
+        viewed = value("viewed", 16)
+        nodes.insert(1, node(VIEW, [a], [viewed]))
+        nodes[3] = replace(nodes[3], inputs=(viewed, nodes[3].inputs[1]))
+    else:
+        from tinsmith.ir.dtypes import Quant
+
+        scaled = replace(c, type=replace(c.type, quant=Quant.per_tensor(0.5, 0)))
+        nodes[2] = replace(nodes[2], outputs=(scaled,))
+    assert concats_in_place(replace(graph, nodes=tuple(nodes), outputs=outputs), 4) == frozenset()
+
+
+def test_a_node_without_kernel_is_refused():
+    graph, calls = chain([8, 8, 8])
+    with pytest.raises(InternalError, match="no kernel"):
+        plan_arena(graph, calls[:1], 4)
+
+
+def test_plan_is_deterministic():
+    case = random_case(7, most=40)
+    assert plan_arena(*case, 8) == plan_arena(*case, 8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEEDS, st.sampled_from([1, 4, 8]))
+def test_every_plan_passes_the_checker_and_the_simulation(seed: int, alignment: int):
+    case = random_case(seed)
+    plan = plan_arena(*case, alignment)
+    check_plan(*case, plan)
+    assert survives(*case, plan)
+    assert plan.lower_bound_bytes <= plan.arena_bytes
+    assert plan.proved_optimal == (plan.lower_bound_bytes == plan.arena_bytes)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS)
+def test_the_checker_and_the_simulation_agree_on_spoilt_plans(seed: int):
+    case = random_case(seed, most=8)
+    plan = plan_arena(*case, 1)
+    rng = random.Random(seed)
+    offsets, scratch = dict(plan.offsets), dict(plan.scratch)
+    shift = rng.choice((-8, -4, -1, 1, 4, 8, 30))
+    moved = rng.choice([p.buffer.values for p in plan.placed if p.buffer.values])
+    if rng.random() < 0.2:
+        moved = moved[-1:]  # a view leaves its source behind
+    for v in moved:
+        offsets[v] = max(0, offsets[v] + shift)
+    if scratch and rng.random() < 0.3:
+        scratch[rng.choice(list(scratch))] = rng.randrange(plan.arena_bytes)
+    spoilt = replace(plan, offsets=offsets, scratch=scratch, arena_bytes=plan.arena_bytes + 64)
+    event(f"survives: {survives(*case, spoilt)}")
+    assert accepted(case, spoilt) == survives(*case, spoilt)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEEDS)
+def test_the_checker_and_the_simulation_agree_on_random_offsets(seed: int):
+    case = random_case(seed, most=3, views=False)
+    plan = plan_arena(*case, 1)
+    rng = random.Random(seed)
+    room = rng.choice((40, 80, 160, 400))
+    offsets = {v: rng.randrange(room) for v in plan.offsets}
+    scratch = {n: rng.randrange(room) for n in plan.scratch}
+    spoilt = replace(plan, offsets=offsets, scratch=scratch, arena_bytes=1000)
+    event(f"survives: {survives(*case, spoilt)}")
+    assert accepted(case, spoilt) == survives(*case, spoilt)
+
+
+def brute_force(case, alignment: int) -> int:
+    """The smallest arena: first fit over every order finds it when no lead is negative."""
+    graph, calls = case
+    by_name = {c.node.name: c for c in calls}
+    buffers = live_buffers(graph, lambda n: by_name[n.name].scratch_bytes)
+    overlaps = legal_overlaps(graph, buffers, lambda n, i: by_name[n.name].kernel.lead_bytes(n, i))
+    problem = build_problem(buffers, overlaps, alignment)
+    orders = itertools.permutations(range(len(problem.bytes)))
+    return min(first_fit(problem, order)[1] for order in orders)
+
+
+def small_case(seed: int):
+    graph, calls = random_case(seed, most=5, views=False)
+    fixed = []
+    for c in calls:
+        leads = {i: c.kernel.lead_bytes(c.node, i) for i in range(len(c.node.inputs))}
+        fixed.append(
+            call(
+                c.node,
+                {i: max(d, 0) for i, d in leads.items() if d is not None},
+                c.scratch_bytes,
+            )
+        )
+    return graph, fixed
+
+
+def test_the_heuristic_finds_the_optimum_of_small_graphs():
+    """100 graphs of up to 7 buffers against all orders: all plans are optimal, no bound is
+    above."""
+    cases = [small_case(seed) for seed in range(160)]
+    counted = 0
+    for case in cases:
+        plan = plan_arena(*case, 4)
+        if len(plan.placed) > 7:
+            continue
+        counted += 1
+        best = brute_force(case, 4)
+        assert plan.lower_bound_bytes <= best == plan.arena_bytes
+    assert counted >= 100
+
+
+@pytest.mark.parametrize("seed", GAPS)
+def test_exact_proves_what_the_lower_bound_does_not(seed: int):
+    pytest.importorskip("ortools", reason="needs the extra tinsmith[plan]")
+    case = random_case(seed, most=8)
+    quick = plan_arena(*case, 1)
+    assert not quick.proved_optimal
+    best = plan_arena(*case, 1, exact=True)
+    check_plan(*case, best)
+    assert best.proved_optimal
+    assert best.arena_bytes == quick.arena_bytes == best.lower_bound_bytes
+
+
+def test_exact_betters_a_poor_plan(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("ortools", reason="needs the extra tinsmith[plan]")
+    case = chain([32, 64, 16, 48, 80, 8], lead=12)
+    monkeypatch.setattr(
+        "tinsmith.plan.arena._search",
+        lambda problem, bound, budget: first_fit(problem, range(len(problem.bytes))),
+    )
+    poor, best = plan_arena(*case, 4), plan_arena(*case, 4, exact=True)
+    monkeypatch.undo()
+    check_plan(*case, best)
+    assert best.arena_bytes < poor.arena_bytes
+    assert best.proved_optimal
+    assert plan_arena(*case, 4).arena_bytes == best.arena_bytes
+
+
+def test_exact_without_ortools_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    def missing(name: str) -> object:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(exact.importlib, "import_module", missing)
+    case = random_case(GAPS[0], most=8)
+    with pytest.raises(MissingTool) as caught:
+        plan_arena(*case, 1, exact=True)
+    assert caught.value.render() == (
+        "error: the exact memory planner needs OR-tools, which is not installed\n"
+        "  hint: pip install 'tinsmith[plan]', or plan without --exact"
+    )
+
+
+def test_order_runs_the_small_branch_last():
+    """Two branches with large intermediates: the file interleaves them, the schedule does not."""
+    x, y = value("x", 8), value("y", 8)
+    big = [value(f"big{i}", 100) for i in range(2)]
+    small = [value(f"small{i}", 4) for i in range(2)]
+    nodes = (
+        *(node(MIX, [x], [b]) for b in big),
+        *(node(MIX, [b], [s]) for b, s in zip(big, small, strict=True)),
+        node(MIX, small, [y]),
+    )
+    graph = Graph("g", (x,), (y,), {}, nodes)
+    ordered = order_nodes(graph, lambda n: 0)
+    assert [n.name for n in ordered.nodes] == ["big0", "small0", "big1", "small1", "y"]
+    assert ordered.stage is Stage.SCHEDULED
+    assert (peak_bytes(graph, lambda n: 0), peak_bytes(ordered, lambda n: 0)) == (208, 112)
+
+
+def brute_force_order(graph: Graph, scratch_of, lead_of) -> int:
+    best = peak_bytes(graph, scratch_of, lead_of)
+    for nodes in itertools.permutations(graph.nodes):
+        known = set(graph.inputs)
+        for n in nodes:
+            if not known.issuperset(n.inputs):
+                break
+            known.update(n.outputs)
+        else:
+            best = min(best, peak_bytes(replace(graph, nodes=nodes), scratch_of, lead_of))
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.booleans())
+def test_order_is_exact_on_small_graphs_and_never_worse(seed: int, beam: bool):
+    graph, calls = random_case(seed, most=6)
+    by_name = {c.node.name: c for c in calls}
+
+    def scratch_of(n):
+        return by_name[n.name].scratch_bytes if n.name in by_name else 0
+
+    def lead_of(n, i):
+        return by_name[n.name].kernel.lead_bytes(n, i) if n.name in by_name else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        if beam:
+            patch.setattr("tinsmith.plan.order.EXACT_STATES", 1)
+        ordered = order_nodes(graph, scratch_of, lead_of)
+    assert sorted(n.name for n in ordered.nodes) == sorted(n.name for n in graph.nodes)
+    assert plan_arena(ordered, calls, 1).order == tuple(n.name for n in ordered.nodes)
+    peak = peak_bytes(ordered, scratch_of, lead_of)
+    assert peak <= peak_bytes(graph, scratch_of, lead_of)
+    if not beam:
+        assert peak == brute_force_order(graph, scratch_of, lead_of)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_the_order_metric_is_the_lower_bound(seed: int):
+    """Two programs compute the peak of live bytes: over sets of nodes, and over live ranges."""
+    graph, calls = random_case(seed)
+    by_name = {c.node.name: c for c in calls}
+
+    def scratch_of(n):
+        return by_name[n.name].scratch_bytes if n.name in by_name else 0
+
+    def lead_of(n, i):
+        return by_name[n.name].kernel.lead_bytes(n, i) if n.name in by_name else None
+
+    buffers = live_buffers(graph, scratch_of)
+    bounds = step_bounds(buffers, legal_overlaps(graph, buffers, lead_of), len(graph.nodes), 1)
+    assert peak_bytes(graph, scratch_of, lead_of) == max(bounds)
+
+
+def test_order_of_a_wide_graph_is_found_by_the_beam():
+    """24 independent branches: too many sets of nodes to visit, yet the beam unravels them."""
+    x, y = value("x", 8), value("y", 8)
+    big = [value(f"big{i}", 100) for i in range(24)]
+    small = [value(f"small{i}", 4) for i in range(24)]
+    rows = [node(MIX, [x], [b]) for b in big]
+    rows += [node(MIX, [b], [s]) for b, s in zip(big, small, strict=True)]
+    graph = Graph("g", (x,), (y,), {}, (*rows, node(MIX, small, [y])))
+    assert peak_bytes(graph, lambda n: 0) == 8 + 24 * 100
+    assert peak_bytes(order_nodes(graph, lambda n: 0), lambda n: 0) == 8 + 23 * 4 + 100
+
+
+def test_checker_names_reader_value_and_writer():
+    case = chain([16, 16, 16])
+    plan = plan_arena(*case, 4)
+    x, a, b = (*case[0].inputs, *(n.outputs[0] for n in case[0].nodes))
+    spoilt = replace(plan, offsets={x: 0, a: 0, b: 16})
+    with pytest.raises(InternalError) as caught:
+        check_plan(*case, spoilt)
+    assert caught.value.render() == (
+        "error: the memory plan is wrong: the output %v1 at 0 overlaps the input %v0 at 0, "
+        "and kernel mix_test forbids that\n"
+        "  node: mix %v1 (mix '/v1')\n"
+        "  hint: this is a defect of tinsmith: please report it with the model\n"
+        "  in: check_plan"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"order": ("b", "a")}, "another order"),
+        ({"arena_bytes": 8, "lower_bound_bytes": 8}, "outside the arena of 8 B"),
+        ({"lower_bound_bytes": 99}, "lower bound 99 is above the arena"),
+        ({"alignment": 3}, "no multiple of 3"),
+        ({"offsets": {}}, "has no offset"),
+        ({"in_place": frozenset({"v1"})}, "is not where"),
+    ],
+)
+def test_checker_rejects(change: dict[str, object], text: str):
+    case = chain([16, 16])
+    plan = plan_arena(*case, 4)
+    with pytest.raises(InternalError, match=text):
+        check_plan(*case, replace(plan, **change))
+
+
+def test_checker_refuses_a_node_in_place_that_computes():
+    case = chain([16, 16], lead=0)
+    plan = plan_arena(*case, 4)
+    with pytest.raises(InternalError, match="mix cannot be in place"):
+        check_plan(*case, replace(plan, in_place=frozenset({"v1"})))
+
+
+def test_view_of_a_constant_is_copied():
+    import numpy as np
+
+    weights, v, x, y = value("w", 8), value("v", 8), value("x", 8), value("y", 8)
+    nodes = (node(VIEW, [weights], [v]), node(MIX, [x, v], [y]))
+    case = (
+        Graph("g", (x,), (y,), {weights: np.zeros(8, np.int8)}, nodes),
+        [call(nodes[1], {0: 0, 1: 0})],
+    )
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert weights not in plan.offsets
+    assert plan.in_place == frozenset()
+    assert plan.arena_bytes == 16
+
+
+def test_fake_operators_do_not_run():
+    with pytest.raises(AssertionError):
+        fake_op("x").infer([], None)
