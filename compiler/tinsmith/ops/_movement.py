@@ -52,7 +52,7 @@ def rescale(value: Value, type_: TensorType, rewriter: Rewriter, origin: Origin)
 
 
 def _table(x: TensorType, y: TensorType) -> Array | None:
-    """The table that rescales integers of `x` to those of `y`; None when it would change nothing."""
+    """The table from integers of `x` to those of `y`; None when it would change nothing."""
     table = lookup_table(lambda real: real, x, y)
     return None if np.array_equal(table, np.arange(-128, 128)) else table
 
