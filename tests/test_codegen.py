@@ -1,0 +1,351 @@
+"""The C text: literals, names, templates, and what the generated API promises."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinsmith import paths
+from tinsmith.codegen.c_text import (
+    COLUMNS,
+    Names,
+    c_comment,
+    c_float,
+    c_identifier,
+    c_int,
+    c_int64,
+    c_model_name,
+    c_table,
+)
+from tinsmith.codegen.emit import Program, emit, model_view
+from tinsmith.codegen.environment import environment
+from tinsmith.errors import CompileError, InternalError
+from tinsmith.ir.graph import Graph
+from tinsmith.kernels import registry
+from tinsmith.kernels.kernel import Kernel
+from tinsmith.kernels.select import select_kernels
+from tinsmith.machine.target import load_target
+from tinsmith.ops.conv2d import Conv2dAttrs
+
+from .host_c import SANITIZE, Job, compile_c, program, run_jobs, write
+from .int8_nets import Int8Net
+
+EDGES = [0, 1, -1, 127, -128, 2**31 - 1, -(2**31), 2**30]
+
+
+def _conv_net(name: str = "net") -> Graph:
+    net = Int8Net(name, 1)
+    return net.build(net.conv(net.conv(net.input(1, 5, 6, 3), 4), 4, 1))
+
+
+def _compile_and_print(tmp_path: Path, body: str) -> str:
+    (tmp_path / "main.c").write_text(
+        "#include <math.h>\n#include <stdint.h>\n#include <stdio.h>\n#include <inttypes.h>\n"
+        f"int main(void)\n{{\n{body}\n    return 0;\n}}\n"
+    )
+    exe = compile_c(tmp_path, *SANITIZE)
+    return subprocess.run([exe], capture_output=True, text=True, check=True).stdout
+
+
+def test_integer_literals_keep_their_value(tmp_path: Path) -> None:
+    body = "\n".join(f'    printf("%" PRId32 "\\n", (int32_t){c_int(v)});' for v in EDGES)
+    assert _compile_and_print(tmp_path, body).split() == [str(v) for v in EDGES]
+    wide = [*EDGES, 2**62, -(2**63), 2**63 - 1]
+    body = "\n".join(f'    printf("%" PRId64 "\\n", {c_int64(v)});' for v in wide)
+    assert _compile_and_print(tmp_path, body).split() == [str(v) for v in wide]
+    with pytest.raises(ValueError, match="does not fit int32"):
+        c_int(2**31)
+    with pytest.raises(ValueError, match="does not fit int64"):
+        c_int64(2**63)
+
+
+def test_float_literals_are_exact(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    bits = rng.integers(0, 2**32, 3000, dtype=np.uint64).astype(np.uint32)
+    values = bits.view(np.float32)
+    values = values[np.isfinite(values)]
+    edges = [0.0, -0.0, 1.0, 0.1, 1e-45, 3.4028235e38, 16777217.0, math.inf, -math.inf]
+    values = np.concatenate([values, np.array(edges, np.float32)])
+    table = ",\n".join(c_float(v) for v in values)
+    body = (
+        f"    static const float v[] = {{\n{table}\n    }};\n"
+        f"    for (int i = 0; i < {len(values)}; ++i) {{\n"
+        "        union { float f; uint32_t u; } x = {v[i]};\n"
+        '        printf("%" PRIu32 "\\n", x.u);\n    }'
+    )
+    got = np.array(_compile_and_print(tmp_path, body).split(), np.uint32)
+    np.testing.assert_array_equal(got, values.view(np.uint32))
+    with pytest.raises(ValueError, match="NaN"):
+        c_float(math.nan)
+
+
+@given(st.text(max_size=80))
+def test_identifiers_are_valid_c(name: str) -> None:
+    text = c_identifier(name)
+    assert text.isidentifier()
+    assert text.isascii()
+    assert not text.startswith("_")
+    assert "__" not in text
+
+
+def test_identifiers_avoid_keywords_and_headers() -> None:
+    assert c_identifier("int") == "int_"
+    assert c_identifier("model/conv.1:0") == "model_conv_1_0"
+    assert c_identifier("0weights") == "v_0weights"
+    assert c_model_name("MBv2-w0.35") == "mbv2_w0_35"
+    assert c_model_name("string") == "model_string"
+    assert c_model_name("class") == "model_class"
+    assert c_model_name("ts_net") == "model_ts_net"
+    assert c_model_name("") == "model"
+    names = Names()
+    assert [names.unique("a"), names.unique("a"), names.unique("a")] == ["a", "a_2", "a_3"]
+
+
+@given(st.text(max_size=60))
+def test_comments_cannot_be_left(text: str) -> None:
+    comment = c_comment(text)
+    assert "*/" not in comment
+    assert "/*" not in comment
+    assert "??" not in comment
+    assert comment.isascii()
+    assert comment.isprintable()
+
+
+def test_tables_are_wrapped() -> None:
+    rng = np.random.default_rng(0)
+    for array in (
+        rng.integers(-128, 128, 1000).astype(np.int8),
+        rng.integers(-(2**31), 2**31, 77).astype(np.int32),
+        rng.normal(size=50).astype(np.float32),
+    ):
+        lines = c_table(array).splitlines()
+        assert max(map(len, lines)) <= COLUMNS
+        numbers = [t.strip() for line in lines for t in line.split(",") if t.strip()]
+        assert len(numbers) == array.size
+
+
+def test_a_template_assertion_names_its_place() -> None:
+    template = environment().from_string('{% assert n % 4 == 0, "n is " ~ n %}ok')
+    assert template.render(n=8) == "ok"
+    with pytest.raises(InternalError, match="n is 7"):
+        template.render(n=7)
+
+
+def test_an_undefined_name_is_an_error() -> None:
+    with pytest.raises(Exception, match="'missing' is undefined"):
+        environment().from_string("{{ missing }}").render()
+
+
+def test_nodes_without_a_kernel_are_named() -> None:
+    graph = _conv_net()
+    with pytest.raises(CompileError, match="no int8 kernel for conv2d") as caught:
+        select_kernels(graph, load_target("host"), [])
+    assert "conv2d0" in str(caught.value)
+
+
+def test_the_cheapest_kernel_that_applies_is_chosen() -> None:
+    graph = _conv_net()
+    (base,) = (k for k in registry() if k.name == "conv2d_s8")
+
+    def variant(name: str, cost: float, **changes: object) -> Kernel:
+        return replace(base, name=name, instructions=lambda node, graph: cost, **changes)
+
+    pool = [
+        variant("plain", 100.0),
+        variant("cheap", 10.0),
+        variant("cheap_too", 10.0),
+        variant("needs_dsp", 1.0, features=frozenset({"dsp"})),
+        variant("never", 2.0, applies=lambda node, graph: False),
+        variant("other", 0.5, op="dense"),
+    ]
+    chosen = select_kernels(graph, load_target("cortex-m0"), pool)
+    assert [c.kernel.name for c in chosen] == ["cheap", "cheap"]
+    chosen = select_kernels(graph, load_target("cortex-m4"), pool)
+    assert [c.kernel.name for c in chosen] == ["needs_dsp", "needs_dsp"]
+
+
+def test_functions_and_arrays_with_the_same_content_are_emitted_once() -> None:
+    net = Int8Net("twice", 1)
+    x = net.input(1, 4, 4, 2)
+    weights = net.weights(x, (2, 1, 1, 2), 2)
+    attrs = Conv2dAttrs(layout="NHWC")
+    first = net.add("conv2d", [x, *weights], attrs)
+    second = net.add("conv2d", [x, *weights], attrs)
+    second = replace(second, type=first.type)
+    net.nodes[-1] = replace(net.nodes[-1], outputs=(second,))
+    view = model_view(program(net.build(first, second)))
+    assert len(view.functions) == 1
+    assert len(view.weights) == 4  # filter, bias, multiplier, shift
+    calls = [s.call.split("(")[0].strip() for s in view.steps]
+    assert calls == ["conv2d_s8", "conv2d_s8"]
+
+
+_EMIT = """
+import hashlib, sys
+sys.path.insert(0, {root!r})
+from tests.host_c import program
+from tests.int8_nets import residual_net
+from tinsmith.codegen.emit import emit
+for name, text in emit(program(residual_net())).items():
+    print(name, hashlib.sha256(text.encode()).hexdigest())
+"""
+
+
+def test_output_does_not_depend_on_hash_order() -> None:
+    root = str(Path(__file__).resolve().parents[1])
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", _EMIT.format(root=root)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(texts) == 1
+    assert next(iter(texts)).count("\n") == 4
+
+
+def test_the_api_checks_its_arguments(tmp_path: Path) -> None:
+    graph = _conv_net("api")
+    write(tmp_path, emit(program(graph)))
+    library = tmp_path / "api.so"
+    include = str(paths.RUNTIME_C / "include")
+    command = ["gcc", "-std=c11", "-shared", "-fPIC", "-I", include, "api.c", "api_weights.c"]
+    subprocess.run([*command, "-o", library], cwd=tmp_path, check=True)
+    c = ctypes.CDLL(str(library))
+    c.api_input.restype = c.api_output.restype = ctypes.c_void_p
+    header = (tmp_path / "api.h").read_text()
+    size = int(header.split("#define API_ARENA_BYTES ")[1].split()[0])
+    context, room = ctypes.c_void_p(), ctypes.create_string_buffer(size + 64)
+    start = -(-ctypes.addressof(room) // 16) * 16
+    ctx, arena = ctypes.byref(context), ctypes.c_void_p
+    ok, bad, small, misaligned, early = 0, 1, 2, 3, 4
+    assert c.api_run(ctx) == c.api_selftest(ctx) == early
+    assert c.api_input(ctx, 0) is None
+    assert c.api_init(None, arena(start), size) == bad
+    assert c.api_init(ctx, None, size) == bad
+    assert c.api_init(ctx, arena(start), size - 1) == small
+    assert c.api_init(ctx, arena(start + 1), size) == misaligned
+    assert c.api_run(ctx) == early
+    assert c.api_init(ctx, arena(start), size) == ok
+    assert c.api_run(None) == c.api_selftest(None) == bad
+    assert [c.api_input(ctx, i) is None for i in (-1, 0, 1)] == [True, False, True]
+    assert [c.api_output(ctx, i) is None for i in (-1, 0, 1)] == [True, False, True]
+    assert c.api_selftest(ctx) == ok
+
+
+def test_the_selftest_notices_a_wrong_weight(tmp_path: Path) -> None:
+    emitted = program(_conv_net("broken"))
+    other = replace(emitted, sample=None)
+    files = emit(other)
+    line = next(a for a in model_view(other).weights if a.name.endswith("_bias"))
+    first = line.table.split(",")[0].strip()
+    wrong = line.table.replace(first, str(int(first) + 100000), 1)
+    files["broken_weights.c"] = files["broken_weights.c"].replace(line.table, wrong)
+    write(tmp_path, files)
+    (tmp_path / "main.c").write_text(
+        '#include "broken.h"\n'
+        "static _Alignas(BROKEN_ARENA_ALIGNMENT) uint8_t arena[BROKEN_ARENA_BYTES];\n"
+        "int main(void)\n{\n    broken_context ctx;\n"
+        "    broken_init(&ctx, arena, sizeof arena);\n    return (int)broken_selftest(&ctx);\n}\n"
+    )
+    assert subprocess.run([compile_c(tmp_path)], check=False).returncode == 5
+
+
+def test_another_runtime_version_is_refused(tmp_path: Path) -> None:
+    files = emit(program(_conv_net("versions")))
+    files["versions.c"] = files["versions.c"].replace(
+        "_Static_assert(TS_RUNTIME_VERSION == ", "_Static_assert(TS_RUNTIME_VERSION == 1000 + "
+    )
+    write(tmp_path, files)
+    (tmp_path / "main.c").write_text("int main(void) { return 0; }\n")
+    with pytest.raises(AssertionError, match="another version of the tinsmith runtime"):
+        compile_c(tmp_path)
+
+
+def test_the_header_is_cpp(tmp_path: Path) -> None:
+    write(tmp_path, emit(program(_conv_net("cpp"))))
+    source = (
+        '#include "cpp.h"\nint main() { cpp_context c; static unsigned char a[CPP_ARENA_BYTES];\n'
+        "return cpp_init(&c, a, sizeof a) == TS_OK; }\n"
+    )
+    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-x", "c++", "-fsyntax-only"]
+    command += ["-I", str(tmp_path), "-I", str(paths.RUNTIME_C / "include"), "-"]
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_trace_reports_every_node(tmp_path: Path) -> None:
+    graph = _conv_net("traced")
+    emitted = program(graph)
+    write(tmp_path, emit(emitted))
+    (tmp_path / "main.c").write_text(
+        '#include <stdio.h>\n#include "traced.h"\n#include "tinsmith/ts_trace.h"\n'
+        "static _Alignas(TRACED_ARENA_ALIGNMENT) uint8_t arena[TRACED_ARENA_BYTES];\n"
+        "void ts_trace(int32_t node, const void *data, size_t bytes)\n{\n"
+        "    const int offset = (int)((const uint8_t *)data - arena);\n"
+        '    printf("%d %d %d\\n", (int)node, offset, (int)bytes);\n}\n'
+        "int main(void)\n{\n    traced_context ctx;\n"
+        "    traced_init(&ctx, arena, sizeof arena);\n    return (int)traced_selftest(&ctx);\n}\n"
+    )
+    done = subprocess.run(
+        [compile_c(tmp_path, "-DTS_TRACE")], capture_output=True, text=True, check=True
+    )
+    wanted = [
+        f"{i} {emitted.plan.offsets[n.outputs[0]]} {n.y.bytes}" for i, n in enumerate(graph.nodes)
+    ]
+    assert done.stdout.splitlines() == wanted
+
+
+def test_names_that_are_not_c(tmp_path: Path) -> None:
+    """A model and values named to break C: spaces, keywords, comment marks, the same letters."""
+    net = Int8Net("9 int*/ main", 1)
+    net.inputs.append(replace(net.input(1, 4, 4, 2), name="*/ x ??/"))
+    net.inputs.pop(0)
+    for _ in range(2):
+        net.conv(net.inputs[0] if not net.nodes else net.nodes[-1].outputs[0], 2)
+    names = ("a b", "a/b")
+    for i, name in enumerate(names):
+        old = net.nodes[i].outputs[0]
+        new = replace(old, name=name)
+        net.nodes = [
+            replace(
+                n,
+                inputs=tuple(new if v == old else v for v in n.inputs),
+                outputs=tuple(new if v == old else v for v in n.outputs),
+            )
+            for n in net.nodes
+        ]
+    emitted = program(net.build(net.nodes[-1].outputs[0]))
+    assert emitted.c_name == "model_9_int_main"
+    sample = [np.zeros((1, 4, 4, 2), np.int8)]
+    run_jobs(tmp_path, [Job(emitted, [sample])])
+
+
+def test_a_constant_output_is_refused() -> None:
+    graph = _conv_net()
+    constant = next(iter(graph.initializers))
+    emitted = program(graph)
+    odd = replace(graph, outputs=(*graph.outputs, constant))
+    with pytest.raises(CompileError, match="is a constant"):
+        emit(Program(odd, emitted.calls, emitted.plan))
+
+
+def test_a_graph_in_another_order_than_its_plan_is_refused() -> None:
+    graph = _conv_net()
+    emitted = program(graph)
+    plan = replace(emitted.plan, order=emitted.plan.order[::-1])
+    with pytest.raises(InternalError, match="order of the plan"):
+        emit(Program(graph, emitted.calls, plan))
