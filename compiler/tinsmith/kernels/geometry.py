@@ -109,6 +109,20 @@ def window_lead(node: Node, index: int) -> int | None:
     return forward_lead(conv_geometry(node)) if index == 0 else None
 
 
+def row_lead(node: Node, index: int) -> int | None:
+    """`Kernel.lead_bytes` of a dense kernel that copies each row before it writes its outputs.
+
+    After the last row nothing is read, so a single row allows any overlap.
+    """
+    if index != 0:
+        return None
+    k, out_c = node.x.shape[-1], node.y.shape[-1]
+    rows = node.x.elements // k
+    if rows == 1:
+        return -k
+    return max((rows - 1) * (out_c - k), out_c - k)
+
+
 def _inner(
     out: int, size: int, kernel: int, stride: int, pad: int, dilation: int
 ) -> tuple[int, int]:

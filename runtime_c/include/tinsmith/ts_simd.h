@@ -8,6 +8,9 @@
 #if defined(__ARM_FEATURE_SIMD32)
 #include <arm_acle.h>
 #endif
+#if defined(__ARM_FEATURE_MVE)
+#include <arm_mve.h>
+#endif
 
 /* Four bytes at any address. */
 static inline uint32_t ts_load_u32(const int8_t *p)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
-from ..geometry import conv_geometry
+from ..geometry import conv_geometry, row_lead
 from ..kernel import Constant, Kernel
 from ..packing import pad_axis
 from ._weights import (
@@ -72,17 +72,6 @@ def _dense_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     return {"stream": Constant(np.ravel(np.concatenate([starts, words, tail], 1)))}
 
 
-def _dense_lead(node: Node, index: int) -> int | None:
-    """A row is widened whole before its outputs are written; after the last one nothing is read."""
-    if index != 0:
-        return None
-    k, out_c = node.x.shape[-1], node.y.shape[-1]
-    rows = node.x.elements // k
-    if rows == 1:
-        return -k
-    return max((rows - 1) * (out_c - k), out_c - k)
-
-
 def _dense_instructions(node: Node, graph: Graph) -> float:
     del graph
     k, out_c = node.x.shape[-1], node.y.shape[-1]
@@ -100,7 +89,7 @@ KERNELS = (
             view=_dense_view,
             constants=_dense_constants,
             scratch_bytes=_dense_scratch,
-            lead_bytes=_dense_lead,
+            lead_bytes=row_lead,
             instructions=_dense_instructions,
         )
         for op in ("dense", "conv2d")

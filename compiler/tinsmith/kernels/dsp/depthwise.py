@@ -41,6 +41,7 @@ def _depthwise_view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "inner_rows": g.inner_rows,
         "inner_columns": g.inner_columns,
         "scale_up": constants.scale_up,
+        "stream_type": "int32_t",
         "x_zero_point": node.x.zero_point,
         "q_min": node.attrs.q_clamp[0],
         "q_max": node.attrs.q_clamp[1],

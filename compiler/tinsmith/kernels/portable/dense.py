@@ -1,0 +1,64 @@
+"""Portable dense: one dot product per output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ...ir.dtypes import DType
+from ...ir.graph import Graph, Node
+from ..kernel import Kernel
+from .conv2d import constants
+
+
+def view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    """rows: the product of x's leading axes."""
+    del graph
+    facts: dict[str, Any] = {
+        "rows": math.prod(node.x.shape[:-1]),
+        "depth": node.x.shape[-1],
+        "outputs": node.y.shape[-1],
+    }
+    if node.y.dtype is DType.INT8:
+        facts |= {
+            "x_zero_point": node.x.zero_point,
+            "y_zero_point": node.y.zero_point,
+            "q_min": node.attrs.q_clamp[0],
+            "q_max": node.attrs.q_clamp[1],
+        }
+    else:
+        facts |= {"low": node.attrs.clamp[0], "high": node.attrs.clamp[1]}
+    return facts
+
+
+def lead_bytes(node: Node, index: int) -> int | None:
+    """A row of outputs is written while its row of inputs is read."""
+    if index != 0:
+        return None
+    rows, depth, outputs = math.prod(node.x.shape[:-1]), node.x.shape[-1], node.y.shape[-1]
+    ahead = max((row + 1) * outputs - row * depth for row in (0, rows - 1))
+    return ahead * node.x.dtype.bytes
+
+
+KERNELS = (
+    Kernel(
+        name="dense_s8",
+        op="dense",
+        template="ops/dense.c.j2",
+        view=view,
+        constants=constants,
+        lead_bytes=lead_bytes,
+        instructions=lambda node, graph: 6.0 * node.op.macs(node) + 45.0 * node.y.elements,
+    ),
+    Kernel(
+        name="dense_f32",
+        op="dense",
+        template="ops/dense.f32.c.j2",
+        dtype=DType.FLOAT32,
+        view=view,
+        constants=constants,
+        lead_bytes=lead_bytes,
+        instructions=lambda node, graph: 6.0 * node.op.macs(node),
+    ),
+)
