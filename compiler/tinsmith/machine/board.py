@@ -1,4 +1,4 @@
-"""A board: a concrete machine and how to run programs on it. Data from `boards/<name>/board.toml`."""
+"""A board: a concrete machine and how to run programs on it. Data: `boards/<name>/board.toml`."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def load_board(name: str) -> Board:
 
 
 def emulated(board: Board) -> Board:
-    """The board that runs in place of `board`: itself, or its twin with this board's memory budgets.
+    """What runs in place of `board`: itself, or its twin with this board's memory budgets.
 
     The twin keeps its own addresses; every region that both name takes the physical board's size.
     Raises CompileError when the twin's memory is smaller than the board's.

@@ -1,4 +1,5 @@
 /* The harness on a POSIX machine: plain files, no counter, no painted stack. */
+#define _POSIX_C_SOURCE 200809L
 #include "harness.h"
 
 #include <fcntl.h>

@@ -1,0 +1,171 @@
+"""Runs a firmware on samples: natively for the host, else in the board's emulator; in parallel."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from ..errors import CompileError, InternalError
+from ..ir.dtypes import TensorType
+from ..machine.board import Board, emulated
+from ..toolchain.programs import find_program, tail
+from .protocol import (
+    EXIT_TEXTS,
+    Result,
+    Sample,
+    TraceRecord,
+    decode_outputs,
+    decode_trace,
+    encode_samples,
+    result_bytes,
+)
+
+Progress = Callable[[int, int], None]  # runs done, runs in all
+
+PROCESSES = 2
+STALL_SECONDS = 300.0  # a single run never takes so long
+_POLL_SECONDS = 0.02
+
+
+def run_samples(
+    elf: Path,
+    board: Board,
+    types: Sequence[Sequence[TensorType]],
+    samples: Sequence[Sample],
+    *,
+    processes: int = PROCESSES,
+    stall_seconds: float = STALL_SECONDS,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Run every sample; results in order.
+
+    elf: for a board with a twin, the twin's. types: of the outputs, per model of the firmware.
+    Raises MissingTool without the emulator, InternalError when the firmware crashes or hangs.
+    """
+    argv = command(elf, board)
+    count = max(1, min(processes, len(samples) // 2))
+    bounds = [len(samples) * i // count for i in range(count + 1)]
+    with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
+        running: list[_Process] = []
+        try:
+            for i in range(count):
+                chunk = samples[bounds[i] : bounds[i + 1]]
+                folder = Path(temporary) / str(i)
+                running.append(_Process(argv, folder, chunk, [types[s.model] for s in chunk]))
+            _wait(running, len(samples), stall_seconds, progress)
+            return [result for process in running for result in process.results()]
+        finally:
+            for process in running:
+                process.stop()
+
+
+def trace_sample(
+    elf: Path, board: Board, types: Sequence[TensorType], sample: Sample
+) -> list[TraceRecord]:
+    """Run a firmware built with `trace` on one sample: every node's outputs, in order."""
+    with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
+        process = _Process(command(elf, board), Path(temporary) / "0", [sample], [types])
+        try:
+            _wait([process], 1, STALL_SECONDS, None)
+            return list(decode_trace((process.folder / "trace.bin").read_bytes()))
+        finally:
+            process.stop()
+
+
+def command(elf: Path, board: Board) -> list[str]:
+    """The command that runs an ELF. Raises MissingTool, CompileError without an emulator."""
+    if board.is_host:
+        return [str(elf.resolve())]
+    machine = emulated(board)
+    if not machine.emulator:
+        raise CompileError(f"board {board.name} has no emulator")
+    program = find_program(machine.emulator[0], machine.debian_packages, f"board {board.name}")
+    rest = [a.replace("{elf}", str(elf.resolve())) for a in machine.emulator[1:]]
+    return [program, *rest]
+
+
+@dataclass
+class _Process:
+    """One process with its own folder of files."""
+
+    argv: Sequence[str]
+    folder: Path
+    samples: Sequence[Sample]
+    types: Sequence[Sequence[TensorType]]
+    done: int = 0
+    moved: float = field(default_factory=time.monotonic)
+    _bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+        (self.folder / "samples.bin").write_bytes(encode_samples(self.samples))
+        self._log: IO[bytes] = (self.folder / "log").open("wb")
+        self._child = subprocess.Popen(
+            self.argv,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def running(self, stall_seconds: float) -> bool:
+        """Whether it still runs. Raises InternalError when it failed or stands still."""
+        status = self._child.poll()
+        outputs = self.folder / "outputs.bin"
+        size = outputs.stat().st_size if outputs.exists() else 0
+        if size != self._bytes:
+            self._bytes, self.moved = size, time.monotonic()
+            self._count()
+        if status is None:
+            if time.monotonic() - self.moved > stall_seconds:
+                raise InternalError(
+                    f"the firmware computed nothing for {stall_seconds:g} seconds in sample "
+                    f"{self.done}"
+                )
+            return True
+        if status != 0:
+            reason = EXIT_TEXTS.get(status, f"exit status {status}")
+            log = tail((self.folder / "log").read_text(errors="replace"))
+            raise InternalError(
+                f"the firmware stopped in sample {self.done}: {reason}"
+                + (f"\n{log}" if log else "")
+            )
+        return False
+
+    def _count(self) -> None:
+        end = sum(result_bytes(t) for t in self.types[: self.done])
+        while self.done < len(self.types) and end + result_bytes(self.types[self.done]) <= (
+            self._bytes
+        ):
+            end += result_bytes(self.types[self.done])
+            self.done += 1
+
+    def results(self) -> list[Result]:
+        return decode_outputs((self.folder / "outputs.bin").read_bytes(), self.types)
+
+    def stop(self) -> None:
+        """End the process if it still runs."""
+        if self._child.poll() is None:
+            self._child.kill()
+        self._child.wait()
+        self._log.close()
+
+
+def _wait(
+    processes: Sequence[_Process], total: int, stall_seconds: float, progress: Progress | None
+) -> None:
+    told = -1
+    while True:
+        alive = [process.running(stall_seconds) for process in processes]
+        done = sum(process.done for process in processes)
+        if progress is not None and done != told:
+            progress(done, total)
+            told = done
+        if not any(alive):
+            return
+        time.sleep(_POLL_SECONDS)

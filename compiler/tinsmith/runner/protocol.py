@@ -1,0 +1,97 @@
+"""The files that runner and firmware exchange; `runtime_c/harness/main.c` is the other side."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InternalError
+from ..ir.dtypes import Array, TensorType
+
+_MODEL = struct.Struct("<I")
+_RECORD = struct.Struct("<IIQ")
+_TRACE = struct.Struct("<iIQ")
+
+# Exit statuses of the firmware (harness.h).
+EXIT_TEXTS = {
+    10: "it found no samples.bin",
+    11: "it could not write its outputs",
+    12: "samples.bin does not match the model",
+    13: "the processor took a fault (a bad access, or the stack overflowed)",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run: the model's index in the firmware, and its inputs in device layout and dtype."""
+
+    inputs: tuple[Array, ...]
+    model: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the firmware says of one run. status: a ts_status. ticks: of the board's counter."""
+
+    status: int
+    stack_bytes: int
+    ticks: int
+    outputs: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class TraceRecord:
+    """One output of one node, and the ticks since the one before."""
+
+    node: int
+    ticks: int
+    data: bytes
+
+
+def encode_samples(samples: Sequence[Sample]) -> bytes:
+    """samples.bin"""
+    parts: list[bytes] = []
+    for sample in samples:
+        parts.append(_MODEL.pack(sample.model))
+        parts += [_little(array).tobytes() for array in sample.inputs]
+    return b"".join(parts)
+
+
+def result_bytes(types: Sequence[TensorType]) -> int:
+    """Bytes in outputs.bin of one run of a model with outputs of these types."""
+    return _RECORD.size + sum(t.bytes for t in types)
+
+
+def decode_outputs(data: bytes, types: Sequence[Sequence[TensorType]]) -> list[Result]:
+    """outputs.bin; `types`: of the outputs, per run. Raises InternalError if it is cut short."""
+    results: list[Result] = []
+    at = 0
+    for outputs in types:
+        if at + result_bytes(outputs) > len(data):
+            raise InternalError(f"outputs.bin ends in run {len(results)} of {len(types)}")
+        status, stack, ticks = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        arrays: list[Array] = []
+        for type_ in outputs:
+            flat = np.frombuffer(data, type_.dtype.numpy.newbyteorder("<"), type_.elements, at)
+            arrays.append(flat.reshape(type_.shape).astype(type_.dtype.numpy))
+            at += type_.bytes
+        results.append(Result(status, stack, ticks, tuple(arrays)))
+    return results
+
+
+def decode_trace(data: bytes) -> Iterator[TraceRecord]:
+    """trace.bin, as far as it goes."""
+    at = 0
+    while at + _TRACE.size <= len(data):
+        node, size, ticks = _TRACE.unpack_from(data, at)
+        at += _TRACE.size
+        yield TraceRecord(node, ticks, data[at : at + size])
+        at += size
+
+
+def _little(array: Array) -> Array:
+    return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)

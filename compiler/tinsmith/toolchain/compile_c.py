@@ -1,0 +1,115 @@
+"""Compiles a project's C for its board: warnings are errors, objects in parallel, then the link."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..errors import DoesNotFit, InternalError
+from ..machine.board import Board
+from .programs import find_program, run_program, tail
+
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+_INCLUDES = (".", "runtime/include", "runtime", "harness")
+_OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
+
+
+def firmware(project_dir: Path, *, trace: bool = False, twin: bool = False) -> Path:
+    """Where `build` puts an ELF. `twin`: the one that runs in a physical board's emulator."""
+    folder = project_dir / "build" / ("trace" if trace else "")
+    return folder / ("twin.elf" if twin else "firmware.elf")
+
+
+def build(
+    project_dir: Path, board: Board, *, trace: bool = False, extra_cflags: Sequence[str] = ()
+) -> Path:
+    """Compile and link; returns the ELF for `board` (its twin's, if any, lies beside it).
+
+    Sources are the project's own `.c`, `runtime/` and `harness/` (see `harness.write_harness`).
+    Beside the objects lie `.su` files with stack sizes, beside an ELF its `.map`.
+    With `trace` the model reports every node's output. `extra_cflags` go to compiler and linker.
+
+    Raises MissingTool without the compiler, DoesNotFit when the board's memory is too small,
+    InternalError with the compiler's words when generated code does not compile.
+    """
+    target = board.target
+    cc = find_program(target.cc, target.debian_packages, f"target {target.name}")
+    elf = firmware(project_dir, trace=trace)
+    objects = elf.parent.relative_to(project_dir) / "obj"
+    (project_dir / objects).mkdir(parents=True, exist_ok=True)
+    flags = [*target.cflags, *extra_cflags, *(["-DTS_TRACE"] if trace else [])]
+    command = [cc, "-std=c11", *flags, *WARNINGS, "-fstack-usage"]
+    command += [f"-I{folder}" for folder in _INCLUDES if (project_dir / folder).is_dir()]
+    jobs: list[tuple[Path, Path]] = []
+    for source in source_files(project_dir):
+        jobs.append((source, objects / ("_".join(source.with_suffix(".o").parts))))
+
+    def compile_one(job: tuple[Path, Path]) -> None:
+        source, output = job
+        done = run_program([*command, "-c", source, "-o", output], project_dir)
+        if done.returncode != 0:
+            raise InternalError(
+                f"{target.cc} cannot compile {source} for {board.name}:\n{tail(done.stderr)}"
+            )
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+        list(pool.map(compile_one, jobs))
+    outputs = [output for _, output in jobs]
+    flags = [*target.cflags, *extra_cflags]
+    _link(project_dir, board, [cc, *flags], outputs, elf, "link.ld")
+    if board.twin:
+        twin = firmware(project_dir, trace=trace, twin=True)
+        _link(project_dir, board, [cc, *flags], outputs, twin, "link_twin.ld")
+    return elf
+
+
+def source_files(project_dir: Path) -> list[Path]:
+    """What is compiled, relative to the project."""
+    found = [*project_dir.glob("*.c")]
+    for folder in ("runtime", "harness"):
+        found += (project_dir / folder).rglob("*.c")
+    return sorted(path.relative_to(project_dir) for path in found)
+
+
+def _link(
+    project_dir: Path,
+    board: Board,
+    command: Sequence[str],
+    objects: Sequence[Path],
+    elf: Path,
+    script: str,
+) -> None:
+    output = elf.relative_to(project_dir)
+    argv: list[str | Path] = [*command, *objects, "-o", output]
+    argv += [f"-Wl,-Map={output.with_suffix('.map')}"]
+    if not board.is_host:
+        argv += ["-T", Path("harness") / script]
+    done = run_program([*argv, *board.target.ldflags], project_dir)
+    if done.returncode == 0:
+        return
+    overflows = _OVERFLOW.findall(done.stderr)
+    if not overflows:
+        raise InternalError(f"linking for {board.name} failed:\n{tail(done.stderr)}")
+    raise does_not_fit(board, {name: int(count) for name, count in overflows})
+
+
+def does_not_fit(board: Board, overflow: dict[str, int], node: str | None = None) -> DoesNotFit:
+    """The error for memory regions exceeded by so many bytes. `node`: the one that peaks."""
+    parts: list[str] = []
+    for name, count in overflow.items():
+        region = board.region(name)
+        if region is None:
+            raise InternalError(f"board {board.name} has no region {name!r}")
+        kind = f" (with {board.stack_bytes:,} B of stack)" if name == "ram" else ""
+        parts.append(
+            f"{region.bytes + count:,} B of {name}{kind}, {count:,} B more than the "
+            f"{region.bytes:,} B of {board.name}"
+        )
+    return DoesNotFit(
+        f"the firmware needs {' and '.join(parts)}",
+        node=node,
+        hint="take a larger board or a smaller model",
+    )

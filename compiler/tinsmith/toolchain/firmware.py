@@ -1,0 +1,61 @@
+"""From a written project to its firmware: harness, compile, link, sizes, budgets, stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DoesNotFit
+from ..ir.graph import Graph
+from ..machine.board import Board
+from .compile_c import build
+from .harness import ModelBinding, write_harness
+from .sizes import Sizes, check_budget, measure_sizes
+from .stack import StackUse, worst_case_stack
+
+# What the harness itself may use of the stack around a run: its own frames and semihosting.
+_HARNESS_STACK_BYTES = 256
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A linked firmware. stack: of `<model>_run`; None on the host."""
+
+    elf: Path
+    sizes: Sizes
+    stack: StackUse | None
+
+
+def build_firmware(
+    project_dir: Path,
+    graph: Graph,
+    board: Board,
+    *,
+    ram: int | None = None,
+    flash: int | None = None,
+    peak_node: str | None = None,
+) -> Firmware:
+    """Build a project that `write_project` wrote.
+
+    ram, flash: bytes the user allows; None: what the board has. peak_node: the one with which the
+    arena peaks, named when RAM does not suffice.
+    Raises DoesNotFit for memory or stack, MissingTool, InternalError for code that does not build.
+    """
+    model = ModelBinding.of(graph)
+    write_harness(project_dir, board, [model])
+    try:
+        elf = build(project_dir, board)
+    except DoesNotFit as error:
+        error.node = error.node or peak_node
+        raise
+    sizes = measure_sizes(elf, (model.name, f"{model.name}_weights"))
+    check_budget(sizes, board, ram=ram, flash=flash, node=peak_node)
+    stack = worst_case_stack(elf, board, f"{model.name}_run")
+    if stack is not None and stack.bytes + _HARNESS_STACK_BYTES > board.stack_bytes:
+        raise DoesNotFit(
+            f"the model needs {stack.bytes:,} B of stack and the harness {_HARNESS_STACK_BYTES} B; "
+            f"{board.name} reserves {board.stack_bytes:,} B",
+            node=" → ".join(stack.path),
+            hint=f"raise stack_bytes in boards/{board.name}/board.toml",
+        )
+    return Firmware(elf, sizes, stack)

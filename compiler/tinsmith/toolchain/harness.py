@@ -1,0 +1,78 @@
+"""Puts the board's firmware around a compiled model: start-up, files, counters, linker script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import paths
+from ..codegen.c_text import c_model_name
+from ..codegen.environment import render
+from ..ir.graph import Graph
+from ..machine.board import Board, emulated
+
+_SOURCES = paths.RUNTIME_C / "harness"
+_EVERYWHERE = ("harness.h", "main.c", "trace.c")
+_ON_A_DEVICE = ("semihosting.c", "stack.c")
+
+
+@dataclass(frozen=True)
+class ModelBinding:
+    """A model as the harness sees it. `name` is its C name."""
+
+    name: str
+    input_count: int
+    output_count: int
+
+    @property
+    def macro(self) -> str:
+        return self.name.upper()
+
+    @staticmethod
+    def of(graph: Graph) -> ModelBinding:
+        return ModelBinding(c_model_name(graph.name), len(graph.inputs), len(graph.outputs))
+
+
+def harness_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, str]:
+    """File name → text of everything in `harness/`. Several models can share one firmware.
+
+    The linker script of a board with a twin comes twice: `link.ld`, and `link_twin.ld` for what
+    runs in the emulator.
+    """
+    elf = board.target.elf
+    sources = [_SOURCES / name for name in _EVERYWHERE]
+    if not board.is_host:
+        sources += [_SOURCES / name for name in _ON_A_DEVICE]
+    sources += sorted((_SOURCES / elf).glob("*.c"))
+    files = {source.name: source.read_text() for source in sources}
+    files["model_binding.c"] = render("harness/model_binding.c.j2", {"models": models})
+    if not board.is_host:
+        files["link.ld"] = link_script(board)
+        if board.twin:
+            files["link_twin.ld"] = link_script(emulated(board))
+    return files
+
+
+def link_script(board: Board) -> str:
+    """The linker script of a board, from its regions."""
+    names = {
+        "board": board.name,
+        "description": board.description,
+        "regions": board.regions,
+        "boot": "boot" if board.region("boot") else "flash",
+        "stack_bytes": board.stack_bytes,
+    }
+    return render(f"harness/{board.target.elf}/link.ld.j2", names)
+
+
+def write_harness(project_dir: Path, board: Board, models: Sequence[ModelBinding]) -> None:
+    """Write `harness/` into a project; files of an earlier board are removed."""
+    folder = project_dir / "harness"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = harness_files(board, models)
+    for old in folder.iterdir():
+        if old.is_file() and old.name not in files:
+            old.unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text)

@@ -1,0 +1,29 @@
+/* In a trace build, writes every node's output to trace.bin, with the ticks spent since the last:
+ * a record, then the data, per output and in order of execution. Little-endian. */
+#include "harness.h"
+
+#ifdef TS_TRACE
+#include "tinsmith/ts_trace.h"
+
+typedef struct {
+    int32_t node;
+    uint32_t bytes;
+    uint32_t ticks_low;
+    uint32_t ticks_high;
+} trace_record;
+
+void ts_trace(int32_t node, const void *data, size_t bytes)
+{
+    static int file = -1;
+    const uint64_t ticks = ts_counter_stop();
+    const trace_record record = {node, (uint32_t)bytes, (uint32_t)ticks, (uint32_t)(ticks >> 32)};
+    if (file < 0) {
+        file = ts_open_to_write("trace.bin");
+    }
+    if (file < 0 || !ts_write(file, &record, sizeof record) ||
+        !ts_write(file, data, record.bytes)) {
+        ts_exit(TS_EXIT_NO_OUTPUT);
+    }
+    ts_counter_start();
+}
+#endif
