@@ -8,10 +8,12 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tinsmith.errors import InternalError
 from tinsmith.ir.dtypes import DType, TensorType
 from tinsmith.ir.graph import Graph, Node, Origin, Value
 from tinsmith.ir.opdef import Absent, NoAttrs, OpDef, no_macs
 from tinsmith.kernels.kernel import Kernel, KernelCall
+from tinsmith.plan.check import check_plan
 from tinsmith.plan.model import MemoryPlan
 
 Case = tuple[Graph, list[KernelCall]]
@@ -106,6 +108,15 @@ def random_case(seed: int, *, most: int = 12, views: bool = True) -> Case:
 
 def _lead(rng: random.Random, made: Node) -> int:
     return rng.choice((0, 0, 0, 4, 8, -4, rng.randint(-10, made.y.bytes + 5)))
+
+
+def accepted(case: Case, plan: MemoryPlan) -> bool:
+    """Whether the checker takes the plan."""
+    try:
+        check_plan(*case, plan)
+    except InternalError:
+        return False
+    return True
 
 
 def survives(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> bool:

@@ -115,6 +115,7 @@ def _plan(graph: Graph, best: _Result, offsets: Offsets, arena: int, bound: int)
         order=tuple(n.name for n in graph.nodes),
         proved_optimal=arena == bound,
         peak_node=graph.nodes[peak].name if graph.nodes else "",
+        peak_origin=str(graph.nodes[peak].origin) if graph.nodes else "",
         in_place=best.concats | views,
         placed=placed,
     )

@@ -71,7 +71,8 @@ class MemoryPlan:
         lower_bound_bytes: no plan of this schedule is smaller (see `plan/bounds.py`).
         order: node names, in the order of the schedule.
         proved_optimal: no plan of this schedule needs fewer bytes.
-        peak_node: name of the node at which the most bytes are live; empty without nodes.
+        peak_node, peak_origin: name of the node at which the most bytes are live, and the ONNX
+            node it came from; empty without nodes.
         in_place: names of nodes that need no code, their outputs being where they belong already:
             views, and concatenations whose inputs were laid out inside the output.
         placed: the same as rectangles, for checks of size and for pictures.
@@ -85,6 +86,7 @@ class MemoryPlan:
     order: tuple[str, ...]
     proved_optimal: bool
     peak_node: str
+    peak_origin: str = ""
     in_place: frozenset[str] = frozenset()
     placed: tuple[Placed, ...] = ()
 

@@ -1,0 +1,89 @@
+"""The arena as text: a map for terminals, and its legend."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from .model import MemoryPlan, Placed
+
+_SYMBOLS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_FREE, _SCRATCH, _OVERLAP = "·", "#", "%"
+_GUTTER = 11
+
+
+def arena_map(plan: MemoryPlan, *, width: int = 100, rows: int = 16, legend: bool = True) -> str:
+    """The arena over time: a row per band of offsets, highest first; a column per step.
+
+    The first column is the time before the first node, the last that after the last. Many steps are
+    shown in several panels. No line is longer than `width` (at least 50).
+    """
+    steps = range(-1, len(plan.order) + 1)
+    symbols = _symbols(plan.placed)
+    cell = max(1, min(4, (width - _GUTTER) // len(steps)))
+    per_panel = (width - _GUTTER) // cell
+    lines = [plan.summary()]
+    for start in range(0, len(steps), per_panel):
+        lines += ["", *_panel(plan, symbols, steps[start : start + per_panel], cell, rows)]
+    if legend:
+        lines += ["", *_legend(plan, symbols, width)]
+    return "\n".join(lines)
+
+
+def _symbols(placed: Sequence[Placed]) -> list[str]:
+    names: list[str] = []
+    for p in placed:
+        used = len(names) - names.count(_SCRATCH)
+        names.append(_SCRATCH if p.buffer.is_scratch else _SYMBOLS[used % len(_SYMBOLS)])
+    return names
+
+
+def _panel(
+    plan: MemoryPlan, symbols: Sequence[str], steps: range, cell: int, rows: int
+) -> Iterator[str]:
+    rows = max(1, min(rows, -(-plan.arena_bytes // plan.alignment)))
+    edges = [plan.arena_bytes * i // rows for i in range(rows + 1)]
+    for low, high in reversed(list(itertools.pairwise(edges))):
+        cells = (_cell(plan, symbols, step, low, high) * cell for step in steps)
+        yield f"{low:>{_GUTTER - 2},} │" + "".join(cells)
+    yield " " * (_GUTTER - 1) + "└" + "─" * (cell * len(steps))
+    yield f"{'step':>{_GUTTER - 2}}  " + _ruler(steps, cell)[: cell * len(steps)].rstrip()
+
+
+def _cell(plan: MemoryPlan, symbols: Sequence[str], step: int, low: int, high: int) -> str:
+    """The symbol of the buffer that covers most of the band; the overlap sign where two do."""
+    covers: list[tuple[int, int, int, str]] = []
+    for p, symbol in zip(plan.placed, symbols, strict=True):
+        start, end = max(p.offset, low), min(p.end, high)
+        if start < end and p.buffer.live_at(step):
+            covers.append((end - start, start, end, symbol))
+    if not covers:
+        return _FREE
+    most = max(covers)
+    shared = any(c is not most and max(c[1], most[1]) < min(c[2], most[2]) for c in covers)
+    return _OVERLAP if shared else most[3]
+
+
+def _ruler(steps: range, cell: int) -> str:
+    text = ""
+    for column, step in enumerate(steps):
+        if step >= 0 and step % (5 if cell < 3 else 2) == 0:
+            text = f"{text:<{column * cell}}"
+            text += str(step) if len(text) == column * cell else ""
+    return text
+
+
+def _legend(plan: MemoryPlan, symbols: Sequence[str], width: int) -> Iterator[str]:
+    rows = [("", "bytes", "offset", "steps", "buffer")]
+    for p, symbol in zip(plan.placed, symbols, strict=True):
+        b = p.buffer
+        first = "in" if b.first < 0 else str(b.first)
+        last = "out" if b.last >= len(plan.order) else str(b.last)
+        span = first if first == last else f"{first}–{last}"
+        rows.append((symbol, f"{b.bytes:,}", f"{p.offset:,}", span, str(b)))
+    sizes = [max(len(row[i]) for row in rows) for i in range(4)]
+    for row in rows:
+        line = f"{row[0]:<{sizes[0]}} {row[1]:>{sizes[1]}} {row[2]:>{sizes[2]}} "
+        line += f"{row[3]:>{sizes[3]}}  {row[4]}"
+        yield line if len(line) <= width else line[: width - 1] + "…"
+    yield f"{_FREE} free   {_OVERLAP} an output over its node's dying input"

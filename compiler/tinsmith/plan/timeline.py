@@ -1,0 +1,131 @@
+"""The arena as a picture: time across, offsets up, a rectangle per buffer."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from ..errors import CompileError
+from .model import MemoryPlan, Placed
+
+_SUFFIXES = {".svg": {"Date": None, "Creator": "tinsmith"}, ".png": {"Software": None}}
+_INPUT, _OUTPUT, _SCRATCH = "#8fb8de", "#9fd0a0", "#d9d9d9"
+_COLOURS = ("#f2c894", "#e8a598", "#c9b3dc", "#b8ccb0", "#efe0a1", "#b0cfd3")
+
+
+def write_timeline(
+    plan: MemoryPlan, path: Path, *, budget: int | None = None, title: str = ""
+) -> None:
+    """Write the plan to `path`, an .svg or .png file. The same plan gives the same bytes.
+
+    Scratch is hatched, so is what an output shares with its dying input. Lines: the arena, the
+    lower bound, the budget in bytes if there is one. Raises CompileError for another kind of file.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise CompileError(
+            f"cannot draw the arena into {path.name!r}", expected="a name ending in .svg or .png"
+        )
+    # Not at the top: only a compile that draws should pay for loading it.
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps = len(plan.order)
+    style: dict[Any, Any] = {"svg.hashsalt": "tinsmith", "svg.fonttype": "none", "font.size": 8}
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(min(40.0, max(8.0, 2.5 + 0.3 * steps)), 6.0), dpi=110)
+        FigureCanvasAgg(figure)
+        axes: Any = figure.add_subplot()
+        _draw(axes, plan, budget)
+        axes.set_title(f"{title}: {plan.summary()}" if title else plan.summary(), loc="left")
+        figure.savefig(path, metadata=_SUFFIXES[path.suffix], bbox_inches="tight")
+
+
+def _draw(axes: Any, plan: MemoryPlan, budget: int | None) -> None:
+    from matplotlib.ticker import StrMethodFormatter
+
+    steps = len(plan.order)
+    top = max(plan.arena_bytes, budget or 0, 1)
+    for number, p in enumerate(sorted(plan.placed, key=lambda p: (p.buffer.first, p.offset))):
+        _rectangle(axes, p, _colour(p, number))
+        _label(axes, p, plan, top)
+    for a, b in itertools.combinations(plan.placed, 2):
+        low, high = max(a.offset, b.offset), min(a.end, b.end)
+        if low < high and a.buffer.meets(b.buffer):
+            first = max(a.buffer.first, b.buffer.first)
+            last = min(a.buffer.last, b.buffer.last)
+            _patch(axes, (first, low), (last - first + 1, high - low), fill=False, hatch="xxx")
+    lines = [
+        (plan.arena_bytes, f"arena {plan.arena_bytes:,} B", {"color": "black"}),
+        (
+            plan.lower_bound_bytes,
+            f"lower bound {plan.lower_bound_bytes:,} B",
+            {"color": "tab:blue", "linestyle": "--"},
+        ),
+    ]
+    if budget is not None:
+        lines.append((budget, f"budget {budget:,} B", {"color": "tab:red", "linestyle": "-."}))
+    for height, label, look in lines:
+        axes.axhline(height, label=label, linewidth=1.2, **look)
+    axes.set_xlim(-1, steps + 1)
+    axes.set_ylim(0, top * 1.04)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_ylabel("offset in the arena, bytes")
+    names = ["inputs", *(f"{i} {_short(n)}" for i, n in enumerate(plan.order)), "outputs"]
+    axes.set_xticks([i + 0.5 for i in range(-1, steps + 1)], names, rotation=90)
+    handles = [*axes.get_legend_handles_labels()[0], *_key()]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _key() -> list[Any]:
+    from matplotlib.patches import Patch
+
+    return [
+        Patch(facecolor=_INPUT, label="graph input"),
+        Patch(facecolor=_OUTPUT, label="graph output"),
+        Patch(facecolor=_SCRATCH, hatch="////", label="scratch"),
+        Patch(facecolor="white", hatch="xxx", label="output over dying input"),
+    ]
+
+
+def _colour(placed: Placed, number: int) -> str:
+    buffer = placed.buffer
+    if buffer.is_scratch:
+        return _SCRATCH
+    if buffer.is_input:
+        return _INPUT
+    return _OUTPUT if buffer.is_output else _COLOURS[number % len(_COLOURS)]
+
+
+def _rectangle(axes: Any, p: Placed, colour: str) -> None:
+    hatch = "////" if p.buffer.is_scratch else None
+    size = (p.buffer.last - p.buffer.first + 1, p.buffer.bytes)
+    _patch(axes, (p.buffer.first, p.offset), size, facecolor=colour, alpha=0.85, hatch=hatch)
+
+
+def _patch(axes: Any, at: tuple[int, int], size: tuple[int, int], **look: Any) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle(at, *size, edgecolor="#404040", linewidth=0.6, **look))
+
+
+def _label(axes: Any, p: Placed, plan: MemoryPlan, top: int) -> None:
+    """Name and bytes inside the rectangle: across where it is wide, upwards where it is tall."""
+    span, tall = p.buffer.last - p.buffer.first + 1, p.buffer.bytes / top
+    centre = (p.buffer.first + span / 2, p.offset + p.buffer.bytes / 2)
+    across = f"{_short(p.buffer.name)}\n{p.buffer.bytes:,}"
+    upwards = f"{_short(p.buffer.name)} {p.buffer.bytes:,}"
+    inches = span * min(40.0, max(8.0, 2.5 + 0.3 * len(plan.order))) * 0.8 / (len(plan.order) + 2)
+    if inches > 0.75 and tall > 0.06:
+        axes.text(*centre, across, ha="center", va="center", fontsize=6)
+    elif tall > 0.025 and inches > 0.055 * len(upwards):
+        axes.text(*centre, upwards, ha="center", va="center", fontsize=6)
+    elif tall > 0.021 * len(upwards) and inches > 0.12:
+        axes.text(*centre, upwards, ha="center", va="center", fontsize=6, rotation=90)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}"
