@@ -23,7 +23,7 @@ class Chain:
         return (self.head, *self.views)
 
     def channel_axis(self) -> int | None:
-        """Where the head's output channels are at the chain's end; None: on no axis of their own."""
+        """Where the head's output channels are at the chain's end; None: on no axis of theirs."""
         shape = self.head.y.shape
         last = self.head.op.name == "dense" or self.head.attrs.layout == "NHWC"
         axis = len(shape) - 1 if last else 1

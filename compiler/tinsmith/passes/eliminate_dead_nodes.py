@@ -1,4 +1,4 @@
-"""Drop nodes that nothing reads, and nodes that hand their input on unchanged.
+"""Drop nodes that nothing reads, and nodes that hand their input on unchanged; join reshapes.
 
 Importers and the other passes leave such nodes behind rather than each cleaning up after itself.
 A graph output keeps its name: what computes an identity's input is renamed, or the identity stays.
@@ -24,7 +24,8 @@ def run(graph: Graph, context: PassContext) -> Graph:
         return value
 
     kept: list[Node] = []
-    for node in live_nodes(graph, graph.outputs):
+    joined = replace(graph, nodes=_join_reshapes(graph))
+    for node in live_nodes(joined, graph.outputs):
         if not is_identity(node):
             kept.append(node)
             continue
@@ -35,7 +36,7 @@ def run(graph: Graph, context: PassContext) -> Graph:
             renamed[x] = y
         else:
             kept.append(node)
-    if not renamed and len(kept) == len(graph.nodes):
+    if not renamed and tuple(kept) == graph.nodes:
         return graph
     return graph.with_nodes(
         replace(
@@ -45,6 +46,20 @@ def run(graph: Graph, context: PassContext) -> Graph:
         )
         for n in kept
     )
+
+
+def _join_reshapes(graph: Graph) -> tuple[Node, ...]:
+    """A reshape of a reshape reads what the first one read."""
+    nodes: list[Node] = []
+    source: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if node.op.name == "reshape":
+            x = source.get(node.inputs[0], node.inputs[0])
+            source[node.outputs[0]] = x
+            nodes.append(replace(node, inputs=(x,)))
+        else:
+            nodes.append(node)
+    return tuple(nodes)
 
 
 def is_identity(node: Node) -> bool:
