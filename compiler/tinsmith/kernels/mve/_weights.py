@@ -1,4 +1,4 @@
-"""Channel constants of the MVE kernels, and the channel order that their narrowing leaves in memory."""
+"""Channel constants of the MVE kernels, and the channel order that narrowing leaves in memory."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
 
 
 def _lead(node: Node, index: int) -> int | None:
-    """Direct: a pair of pixels is still read while it is written. Otherwise it is gathered first."""
+    """Direct: a pair of pixels is still read while it is written; else it is gathered first."""
     if index != 0:
         return None
     g = conv_geometry(node)

@@ -47,6 +47,7 @@ def pool_view(node: Node) -> dict[str, Any]:
         "clip_h": clips[0],
         "clip_w": clips[1],
         "offsets": offsets,
+        "counts": False,
     }
     return facts | clamp_facts(node)
 

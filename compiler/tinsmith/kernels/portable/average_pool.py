@@ -20,12 +20,18 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
     del graph
     attrs: AveragePoolAttrs = node.attrs
     kinds = _kinds(node)
-    return pool_view(node) | {
-        "by_divisor": len(kinds) > 1,
+    facts = pool_view(node)
+    clips = facts["clip_h"] or facts["clip_w"]
+    by_divisor = len(kinds) > 1
+    return facts | {
+        "offsets": () if by_divisor else facts["offsets"],
+        "by_divisor": by_divisor,
         "divisor": int(kinds[0]),
         "count_include_pad": attrs.count_include_pad,
         "counted_h": node.x.shape[1] + attrs.pads[2],
         "counted_w": node.x.shape[2] + attrs.pads[3],
+        "counts": clips
+        and ((by_divisor and not attrs.count_include_pad) or facts.get("x_zero_point", 0) != 0),
     }
 
 
