@@ -14,6 +14,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-goldens", action="store_true", help="write the goldens instead of comparing"
     )
+    parser.addoption(
+        "--update-budgets", action="store_true", help="write what is measured into budgets.toml"
+    )
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import __version__, show
+from . import __version__, cli_device, show
+from .cli_options import AsJson, Bind, Model, sizes
 from .console import print_json, reported
 from .doctor import diagnose
-from .errors import CompileError
 from .frontend.onnx_import import check_model
 from .machine.board import board_names, load_board
 from .machine.target import load_target, target_names
@@ -23,13 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Model = Annotated[Path, typer.Argument(help="an ONNX model", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON on stdout and nothing else")]
-Bind = Annotated[
-    list[str] | None,
-    typer.Option("--bind", metavar="NAME=SIZE", help="size of a dynamic dimension"),
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -49,22 +41,11 @@ def options(
     del version
 
 
-def _sizes(bind: list[str] | None) -> dict[str, int]:
-    """["height=96"] as {"height": 96}. Raises CompileError for anything else."""
-    sizes: dict[str, int] = {}
-    for text in bind or []:
-        name, _, size = text.rpartition("=")
-        if not name or not size.isdecimal() or int(size) == 0:
-            raise CompileError(f"--bind {text!r} is not a size", expected="NAME=SIZE, SIZE above 0")
-        sizes[name] = int(size)
-    return sizes
-
-
 @app.command()
 @reported
 def check(model: Model, bind: Bind = None, json: AsJson = False) -> None:
     """Say whether every node of a model is supported; exit 1 when one is not."""
-    report = check_model(model, bind=_sizes(bind))
+    report = check_model(model, bind=sizes(bind))
     if json:
         print_json(show.check_data(report))
     else:
@@ -115,6 +96,11 @@ def doctor(json: AsJson = False) -> None:
     else:
         show.doctor(diagnosis)
     raise typer.Exit(3 if diagnosis.missing else 0)
+
+
+app.command()(cli_device.run)
+app.command()(cli_device.bench)
+app.command()(cli_device.verify)
 
 
 def main() -> None:

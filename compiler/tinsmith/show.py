@@ -13,6 +13,7 @@ from .frontend.onnx_import import CheckReport
 from .ir.opdef import Absent, OpDef
 from .machine.board import Board
 from .machine.target import Target
+from .runner.bench import NodeProfile
 
 
 def check_data(report: CheckReport) -> dict[str, Any]:
@@ -177,3 +178,23 @@ def timings(seconds: Sequence[tuple[str, float]], console: Console) -> None:
     """`--timings`: seconds per pass, in order."""
     total = ("total", sum(s for _, s in seconds))
     console.print(table("", ("pass", "seconds"), [(n, f"{s:.3f}") for n, s in (*seconds, total)]))
+
+
+def figures(title: str, values: Mapping[str, int | None]) -> None:
+    """Named whole numbers; those that are not known are left out."""
+    made = table(title, ("", ""), [(k, v) for k, v in values.items() if v is not None])
+    made.show_header = False
+    out().print(made)
+
+
+def profile(nodes: Sequence[NodeProfile]) -> None:
+    """`bench --layers`."""
+    total = sum(p.instructions for p in nodes) or 1
+    rows: list[tuple[object, ...]] = []
+    for p in nodes:
+        macs = p.node.op.macs(p.node)
+        per_mac = p.instructions / macs if macs else None
+        share = f"{p.instructions / total:.1%}"
+        rows.append((p.node.op.name, p.node.name, macs or None, p.instructions, share, per_mac))
+    columns = ("op", "node", "MACs", "instructions", "share", "per MAC")
+    out().print(table("", columns, rows, 2))

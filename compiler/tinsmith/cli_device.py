@@ -1,0 +1,150 @@
+"""The commands that execute a compiled project: run, bench, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from . import show
+from .cli_options import AsJson, Project
+from .console import out, print_json, progress, reported
+from .errors import CompileError
+from .runner.bench import bench as measure
+from .runner.bench import profile
+from .runner.compare import verify as compare
+from .runner.run import RunResult
+from .runner.run import run as execute
+
+Input = Annotated[
+    Path,
+    typer.Option("--input", metavar="F.npz", help="samples, first axis; int8 or float32"),
+]
+
+
+@reported
+def run(
+    project: Project,
+    input_file: Input,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="G.npz", help="write the outputs here")
+    ] = None,
+    real: Annotated[bool, typer.Option("--float", help="outputs as float32, dequantised")] = False,
+    json: AsJson = False,
+) -> None:
+    """Run samples on the host or in the board's emulator."""
+    with progress(f"running {project}") as step:
+        result = execute(project, input_file, progress=lambda i, n: step(f"{i} of {n}"))
+    if output is not None:
+        _save(output, result, real)
+    if json:
+        print_json(run_data(result))
+        return
+    count = result.instructions_per_inference
+    samples = len(result.device_outputs[0])
+    console = out()
+    console.print(f"{samples:,} samples", markup=False)
+    if count is not None:
+        console.print(f"instructions_per_inference {count:,}", markup=False)
+        console.print(f"stack {result.stack_painted_bytes:,} B", markup=False)
+    if output is not None:
+        console.print(f"outputs in {output}", markup=False)
+
+
+def run_data(result: RunResult) -> dict[str, object]:
+    """`run --json`."""
+    return {
+        "samples": len(result.device_outputs[0]),
+        "instructions_per_inference": result.instructions_per_inference,
+        "stack_bytes": result.stack_painted_bytes or None,
+        "outputs": {
+            name: {"shape": list(array.shape), "dtype": str(array.dtype)}
+            for name, array in result.outputs.items()
+        },
+    }
+
+
+def _save(path: Path, result: RunResult, real: bool) -> None:
+    try:
+        with path.open("wb") as file:
+            np.savez(file, **(result.dequantized() if real else dict(result.outputs)))  # pyright: ignore[reportArgumentType]
+    except OSError as error:
+        raise CompileError(f"cannot write {path}: {error.strerror}") from error
+
+
+@reported
+def bench(
+    project: Project,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="instructions of every node too")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Measure one inference on the board's emulator; the figures go into DIR/report.json."""
+    with progress(f"measuring {project}"):
+        report = measure(project)
+        nodes = profile(project) if layers else []
+    figures: dict[str, int | None] = {
+        "instructions_per_inference": report.instructions_per_inference,
+        "flash_bytes": report.flash_bytes,
+        "model_flash_bytes": report.model_flash_bytes,
+        "ram_bytes": report.ram_bytes,
+        "arena_bytes": report.arena_bytes,
+        "stack_bytes": report.stack_bytes,
+        "macs": report.macs,
+    }
+    if json:
+        rows = [
+            {"name": p.node.name, "op": p.node.op.name, "instructions": p.instructions}
+            for p in nodes
+        ]
+        data = {"model": report.model, "board": report.board, **figures}
+        print_json({**data, "nodes": rows} if layers else data)
+        return
+    show.figures(f"{report.model} on {report.board}", figures)
+    if report.instructions_per_inference is None:
+        out().print("the host does not count instructions", markup=False)
+    if layers:
+        show.profile(nodes)
+
+
+@reported
+def verify(
+    project: Project,
+    input_file: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="F.npz", help="samples; by default seeded random ones"),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Compare the device with the numpy oracle, bit for bit; exit 1 and the node if they differ."""
+    with progress(f"verifying {project}") as step:
+        result = compare(project, input_file, progress=lambda i, n: step(f"{i} of {n}"))
+    exact = all(array.dtype == np.int8 for array in result.run.device_outputs)
+    if json:
+        wrong = result.mismatch
+        print_json(
+            {
+                "ok": result.ok,
+                "bit_exact": result.ok and exact,
+                "samples": result.samples,
+                "max_difference": result.max_difference,
+                "first_difference": None
+                if wrong is None
+                else {
+                    "sample": wrong.sample,
+                    "node": wrong.node.name if wrong.node else None,
+                    "onnx_node": wrong.node.origin.onnx_name if wrong.node else None,
+                    "value": wrong.value.name,
+                    "index": list(wrong.index),
+                    "expected": wrong.expected,
+                    "got": wrong.got,
+                },
+            }
+        )
+        raise typer.Exit(0 if result.ok else 1)
+    result.check()
+    how = "bit-exact" if exact else f"within tolerance, at most {result.max_difference:.3g} off"
+    out().print(f"{result.samples:,} samples: {how}", markup=False)

@@ -1,0 +1,44 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import CompileError
+
+Model = Annotated[Path, typer.Argument(help="an ONNX model", show_default=False)]
+Project = Annotated[
+    Path, typer.Argument(metavar="DIR", help="what `tinsmith compile` made", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON on stdout and nothing else")]
+Bind = Annotated[
+    list[str] | None,
+    typer.Option("--bind", metavar="NAME=SIZE", help="size of a dynamic dimension; repeatable"),
+]
+Samples = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate", metavar="F.npz", help="samples that a float model is quantised with"
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option("--method", help="auto, minmax, percentile, mse or entropy"),
+]
+Dtype = Annotated[str, typer.Option("--dtype", help="int8 or float32")]
+Board = Annotated[str, typer.Option("--board", help="see `tinsmith boards`", show_default=False)]
+Timings = Annotated[bool, typer.Option("--timings", help="print the seconds of every pass")]
+
+
+def sizes(bind: list[str] | None) -> dict[str, int]:
+    """["height=96"] as {"height": 96}. Raises CompileError for anything else."""
+    found: dict[str, int] = {}
+    for text in bind or []:
+        name, _, size = text.rpartition("=")
+        if not name or not size.isdecimal() or int(size) == 0:
+            raise CompileError(f"--bind {text!r} is not a size", expected="NAME=SIZE, SIZE above 0")
+        found[name] = int(size)
+    return found
