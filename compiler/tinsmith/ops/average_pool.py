@@ -128,11 +128,17 @@ def _sum(node: Node, x: Array) -> Array:
 
 CASES = (
     Case("2x2", ((1, 4, 8, 6),), AveragePoolAttrs((2, 2), (2, 2))),
-    Case("3x3_border", ((1, 3, 7, 9),), AveragePoolAttrs((3, 3), (1, 1), (1, 1, 1, 1))),
+    Case(
+        "3x3_border",
+        ((1, 3, 7, 9),),
+        AveragePoolAttrs((3, 3), (1, 1), (1, 1, 1, 1)),
+        data=(-1.0, 3.0),
+    ),
     Case(
         "3x3_border_counts",
         ((1, 3, 7, 9),),
         AveragePoolAttrs((3, 3), (2, 1), (1, 1, 1, 1), count_include_pad=True),
+        data=(-1.0, 3.0),
     ),
     Case(
         "relu6_uneven_pads",
@@ -145,6 +151,7 @@ CASES = (
         "ceil_mode_counts",
         ((1, 2, 8, 8),),
         AveragePoolAttrs((3, 3), (2, 2), (1, 1, 1, 1), ceil_mode=True, count_include_pad=True),
+        data=(0.5, 2.0),
     ),
     Case("one_dimensional", ((1, 6, 1, 15),), AveragePoolAttrs((1, 4), (1, 3), (0, 1, 0, 2))),
     Case("5x5_offset", ((1, 8, 12, 12),), AveragePoolAttrs((5, 5), (5, 5)), data=(3.0, 5.0)),
