@@ -75,9 +75,19 @@ def run_jobs(
     """Emit, compile and run; per job and sample the outputs. Checks the self-tests too."""
     names = [job.program.c_name for job in jobs]
     assert len(set(names)) == len(names), "jobs need graphs of different names"
-    for job in jobs:
-        write(folder, emit(job.program))
-    write(folder, {"main.c": _main(jobs)})
+    files = {name: text for job in jobs for name, text in emit(job.program).items()}
+    return run_files(folder, files, jobs, *flags, compiler=compiler)
+
+
+def run_files(
+    folder: Path,
+    files: Mapping[str, str],
+    jobs: Sequence[Job],
+    *flags: str,
+    compiler: str = "gcc",
+) -> list[list[tuple[Array, ...]]]:
+    """Compile and run C that was emitted before."""
+    write(folder, {**files, "main.c": _main(jobs)})
     exe = compile_c(folder, *(flags or SANITIZE), compiler=compiler)
     with (folder / "in.bin").open("wb") as file:
         for job in jobs:

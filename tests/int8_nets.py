@@ -93,10 +93,10 @@ class Int8Net:
         return self.conv(x, channels, kernel, stride, channels)
 
     def dense(self, x: Value, out: int) -> Value:
-        flat = self.add("reshape", [x], ReshapeAttrs((x.type.shape[0], x.type.elements)))
-        return self.add(
-            "dense", [flat, *self.weights(flat, (out, x.type.elements), x.type.elements)]
-        )
+        batch = x.type.shape[0]
+        features = x.type.elements // batch
+        flat = self.add("reshape", [x], ReshapeAttrs((batch, features)))
+        return self.add("dense", [flat, *self.weights(flat, (out, features), features)])
 
     def pool(self, kind: str, x: Value, kernel: int = 2, stride: int = 1) -> Value:
         kernel = min(kernel, x.type.shape[1], x.type.shape[2])

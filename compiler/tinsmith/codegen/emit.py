@@ -57,7 +57,11 @@ class Program:
 
 def emit(program: Program) -> dict[str, str]:
     """File name → text. Raises CompileError when the model cannot be expressed."""
-    view = model_view(program)
+    return render_model(model_view(program))
+
+
+def render_model(view: ModelView) -> dict[str, str]:
+    """File name → text of a model."""
     return {
         name.format(view.name): render(template, {"model": view})
         for name, template in _FILES.items()

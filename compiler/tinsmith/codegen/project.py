@@ -12,18 +12,19 @@ from ..ir.graph import Graph
 from ..ir.parser import parse
 from ..ir.printer import print_graph
 from ..ops import registry
-from .emit import Program, emit
+from .emit import Program, model_view, render_model
 from .environment import render
 
 GRAPH_FILE = "graph.tin"
 
 
-def write_project(folder: Path, program: Program) -> None:
+def write_project(folder: Path, program: Program) -> int:
     """Write into `folder`, which is made when it is missing; other files in it stay.
 
-    Raises CompileError when the folder cannot be written.
+    Returns the bytes of the constants. Raises CompileError when the folder cannot be written.
     """
-    files = emit(program)
+    view = model_view(program)
+    files = render_model(view)
     names = {"name": program.c_name, "version": __version__, "needs_math": _uses_math(files)}
     files |= {
         "CMakeLists.txt": render("codegen/CMakeLists.txt.j2", names),
@@ -37,6 +38,7 @@ def write_project(folder: Path, program: Program) -> None:
         shutil.copytree(paths.RUNTIME_C / "include", runtime, dirs_exist_ok=True)
     except OSError as error:
         raise CompileError(f"cannot write the project: {error}") from error
+    return view.weights_bytes
 
 
 def read_graph(folder: Path) -> Graph:

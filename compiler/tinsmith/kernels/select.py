@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import CompileError
 from ..ir.dtypes import DType
@@ -42,6 +42,18 @@ def kernel_dtype(node: Node) -> DType:
     """INT8 for a node with an integer meaning (as `interpret.evaluate` decides), else FLOAT32."""
     types = [v.type.dtype for v in (*node.outputs, node.inputs[0])]
     return DType.INT8 if DType.INT8 in types or DType.INT16 in types else DType.FLOAT32
+
+
+def generic_kernels(calls: Iterable[KernelCall], target: Target) -> Iterator[str]:
+    """What to say of nodes that compute much with a portable kernel where tuned ones exist."""
+    tuned = {k.op for k in registry() if k.features and k.features <= target.features}
+    for call in calls:
+        node, kernel = call.node, call.kernel
+        if node.op.name in tuned and not kernel.features and kernel.dtype is DType.INT8:
+            yield (
+                f"{node.op.name} {node.name} ({node.origin}) runs with the generic kernel "
+                f"{kernel.name}: {node.op.macs(node):,} MACs"
+            )
 
 
 def _call(node: Node, graph: Graph, target: Target, kernels: Sequence[Kernel]) -> KernelCall:
