@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..errors import DoesNotFit
-from .model import Buffer, MemoryPlan
+from .model import Buffer, MemoryPlan, short_name
 
+_NAME = 48  # characters of a name
 _LISTED = 12  # live buffers named, largest first
 
 
@@ -34,12 +35,12 @@ def _live_at_peak(plan: MemoryPlan) -> str:
     if len(live) > _LISTED:
         rest = live[_LISTED:]
         rows.append(f"  {sum(b.bytes for b in rest):>11,} B  in {len(rest)} smaller ones")
-    return "\n".join([f"  live while {plan.peak_node} runs:", *rows])
+    return "\n".join([f"  live while {short_name(plan.peak_node, _NAME)} runs:", *rows])
 
 
 def _describe(buffer: Buffer, plan: MemoryPlan) -> str:
     if buffer.is_scratch:
-        return f"scratch of {buffer.name}"
+        return f"scratch of {short_name(buffer.name, _NAME)}"
     facts: list[str] = []
     if buffer.is_input:
         facts.append("graph input")
@@ -48,8 +49,8 @@ def _describe(buffer: Buffer, plan: MemoryPlan) -> str:
     if buffer.is_output:
         facts.append("graph output")
     elif 0 <= buffer.last < len(plan.order):
-        facts.append(f"until {plan.order[buffer.last]}")
-    return f"{buffer.name} ({', '.join(facts)})"
+        facts.append(f"until {short_name(plan.order[buffer.last], _NAME)}")
+    return f"{short_name(buffer.name, _NAME)} ({', '.join(facts)})"
 
 
 def _advice(plan: MemoryPlan, room: int) -> str:
@@ -58,6 +59,6 @@ def _advice(plan: MemoryPlan, room: int) -> str:
         ideas.append("let the exact planner look for a smaller plan")
     ideas += [
         "take a board with more RAM",
-        f"give {plan.peak_node} fewer channels, or its input a lower resolution",
+        f"give {short_name(plan.peak_node, _NAME)} fewer channels, or its input a lower resolution",
     ]
     return "; ".join(ideas)

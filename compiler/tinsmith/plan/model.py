@@ -105,4 +105,11 @@ class MemoryPlan:
         quality = "proved optimal"
         if not self.proved_optimal:
             quality = f"at most {self.gap:.1%} above the smallest possible"
-        return f"arena {self.arena_bytes:,} B, {quality}; peak at {self.peak_node}"
+        return f"arena {self.arena_bytes:,} B, {quality}; peak at {short_name(self.peak_node, 48)}"
+
+
+def short_name(name: str, width: int) -> str:
+    """The name in at most `width` (≥ 8) characters, cut in the middle; of fused nodes the first."""
+    first = name.partition(";")[0]
+    tail = (width - 1) * 2 // 3
+    return first if len(first) <= width else f"{first[: width - 1 - tail]}…{first[-tail:]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from .model import MemoryPlan, Placed
+from .model import MemoryPlan, Placed, short_name
 
 _SYMBOLS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _FREE, _SCRATCH, _OVERLAP = "·", "#", "%"
@@ -27,6 +27,8 @@ def arena_map(plan: MemoryPlan, *, width: int = 100, rows: int = 16, legend: boo
         lines += ["", *_panel(plan, symbols, steps[start : start + per_panel], cell, rows)]
     if legend:
         lines += ["", *_legend(plan, symbols, width)]
+        shared = f"{_OVERLAP} an" if cell == 1 else "two letters in a step: an"
+        lines.append(f"{_FREE} free   {shared} output over its node's dying input")
     return "\n".join(lines)
 
 
@@ -44,24 +46,32 @@ def _panel(
     rows = max(1, min(rows, -(-plan.arena_bytes // plan.alignment)))
     edges = [plan.arena_bytes * i // rows for i in range(rows + 1)]
     for low, high in reversed(list(itertools.pairwise(edges))):
-        cells = (_cell(plan, symbols, step, low, high) * cell for step in steps)
+        cells = (_cell(plan, symbols, step, (low, high), cell) for step in steps)
         yield f"{low:>{_GUTTER - 2},} │" + "".join(cells)
     yield " " * (_GUTTER - 1) + "└" + "─" * (cell * len(steps))
     yield f"{'step':>{_GUTTER - 2}}  " + _ruler(steps, cell)[: cell * len(steps)].rstrip()
 
 
-def _cell(plan: MemoryPlan, symbols: Sequence[str], step: int, low: int, high: int) -> str:
-    """The symbol of the buffer that covers most of the band; the overlap sign where two do."""
-    covers: list[tuple[int, int, int, str]] = []
+def _cell(
+    plan: MemoryPlan, symbols: Sequence[str], step: int, band: tuple[int, int], cell: int
+) -> str:
+    """The buffer that covers most of the band; where an output covers it too, both, older first."""
+    covers: list[tuple[int, int, int, int, str]] = []
     for p, symbol in zip(plan.placed, symbols, strict=True):
-        start, end = max(p.offset, low), min(p.end, high)
+        start, end = max(p.offset, band[0]), min(p.end, band[1])
         if start < end and p.buffer.live_at(step):
-            covers.append((end - start, start, end, symbol))
+            covers.append((end - start, p.buffer.first, start, end, symbol))
     if not covers:
-        return _FREE
+        return _FREE * cell
     most = max(covers)
-    shared = any(c is not most and max(c[1], most[1]) < min(c[2], most[2]) for c in covers)
-    return _OVERLAP if shared else most[3]
+    both = sorted(
+        (c for c in covers if max(c[2], most[2]) < min(c[3], most[3])), key=lambda c: c[1]
+    )
+    if len(both) == 1:
+        return most[4] * cell
+    if cell == 1:
+        return _OVERLAP
+    return both[0][4] * (cell // 2) + both[-1][4] * (cell - cell // 2)
 
 
 def _ruler(steps: range, cell: int) -> str:
@@ -80,10 +90,10 @@ def _legend(plan: MemoryPlan, symbols: Sequence[str], width: int) -> Iterator[st
         first = "in" if b.first < 0 else str(b.first)
         last = "out" if b.last >= len(plan.order) else str(b.last)
         span = first if first == last else f"{first}–{last}"
-        rows.append((symbol, f"{b.bytes:,}", f"{p.offset:,}", span, str(b)))
+        name = short_name(b.name, 60) + (" (scratch)" if b.is_scratch else "")
+        rows.append((symbol, f"{b.bytes:,}", f"{p.offset:,}", span, name))
     sizes = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
         line = f"{row[0]:<{sizes[0]}} {row[1]:>{sizes[1]}} {row[2]:>{sizes[2]}} "
         line += f"{row[3]:>{sizes[3]}}  {row[4]}"
         yield line if len(line) <= width else line[: width - 1] + "…"
-    yield f"{_FREE} free   {_OVERLAP} an output over its node's dying input"

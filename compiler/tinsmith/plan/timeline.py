@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CompileError
-from .model import MemoryPlan, Placed
+from .model import MemoryPlan, Placed, short_name
 
 _SUFFIXES = {".svg": {"Date": None, "Creator": "tinsmith"}, ".png": {"Software": None}}
+_NAME = 24  # characters of a name
 _INPUT, _OUTPUT, _SCRATCH = "#8fb8de", "#9fd0a0", "#d9d9d9"
 _COLOURS = ("#f2c894", "#e8a598", "#c9b3dc", "#b8ccb0", "#efe0a1", "#b0cfd3")
 
@@ -34,7 +35,7 @@ def write_timeline(
     steps = len(plan.order)
     style: dict[Any, Any] = {"svg.hashsalt": "tinsmith", "svg.fonttype": "none", "font.size": 8}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(min(40.0, max(8.0, 2.5 + 0.3 * steps)), 6.0), dpi=110)
+        figure = Figure(figsize=(_inches(steps), 6.0), dpi=110)
         FigureCanvasAgg(figure)
         axes: Any = figure.add_subplot()
         _draw(axes, plan, budget)
@@ -49,7 +50,7 @@ def _draw(axes: Any, plan: MemoryPlan, budget: int | None) -> None:
     top = max(plan.arena_bytes, budget or 0, 1)
     for number, p in enumerate(sorted(plan.placed, key=lambda p: (p.buffer.first, p.offset))):
         _rectangle(axes, p, _colour(p, number))
-        _label(axes, p, plan, top)
+        _label(axes, p, steps, top)
     for a, b in itertools.combinations(plan.placed, 2):
         low, high = max(a.offset, b.offset), min(a.end, b.end)
         if low < high and a.buffer.meets(b.buffer):
@@ -72,7 +73,11 @@ def _draw(axes: Any, plan: MemoryPlan, budget: int | None) -> None:
     axes.set_ylim(0, top * 1.04)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylabel("offset in the arena, bytes")
-    names = ["inputs", *(f"{i} {_short(n)}" for i, n in enumerate(plan.order)), "outputs"]
+    names = [
+        "inputs",
+        *(f"{i} {short_name(n, _NAME)}" for i, n in enumerate(plan.order)),
+        "outputs",
+    ]
     axes.set_xticks([i + 0.5 for i in range(-1, steps + 1)], names, rotation=90)
     handles = [*axes.get_legend_handles_labels()[0], *_key()]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
@@ -112,20 +117,24 @@ def _patch(axes: Any, at: tuple[int, int], size: tuple[int, int], **look: Any) -
     axes.add_patch(Rectangle(at, *size, edgecolor="#404040", linewidth=0.6, **look))
 
 
-def _label(axes: Any, p: Placed, plan: MemoryPlan, top: int) -> None:
-    """Name and bytes inside the rectangle: across where it is wide, upwards where it is tall."""
+def _label(axes: Any, p: Placed, steps: int, top: int) -> None:
+    """Name and bytes on the rectangle: across where it is wide, else upwards in its first step.
+
+    A later output may cover the other steps of an input, so the first is the one to write in.
+    """
     span, tall = p.buffer.last - p.buffer.first + 1, p.buffer.bytes / top
-    centre = (p.buffer.first + span / 2, p.offset + p.buffer.bytes / 2)
-    across = f"{_short(p.buffer.name)}\n{p.buffer.bytes:,}"
-    upwards = f"{_short(p.buffer.name)} {p.buffer.bytes:,}"
-    inches = span * min(40.0, max(8.0, 2.5 + 0.3 * len(plan.order))) * 0.8 / (len(plan.order) + 2)
-    if inches > 0.75 and tall > 0.06:
-        axes.text(*centre, across, ha="center", va="center", fontsize=6)
-    elif tall > 0.025 and inches > 0.055 * len(upwards):
-        axes.text(*centre, upwards, ha="center", va="center", fontsize=6)
-    elif tall > 0.021 * len(upwards) and inches > 0.12:
-        axes.text(*centre, upwards, ha="center", va="center", fontsize=6, rotation=90)
+    text = f"{short_name(p.buffer.name, _NAME)} {p.buffer.bytes:,}"
+    middle = p.offset + p.buffer.bytes / 2
+    fits_across = tall > 0.03 and span * _inches(steps) * 0.85 / (steps + 2) > 0.05 * len(text)
+    fits_upwards = tall > 0.0115 * len(text)
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6}
+    look["bbox"] = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 0.6}
+    if fits_across and (span > 3 or not fits_upwards):
+        axes.text(p.buffer.first + span / 2, middle, text, **look)
+    elif fits_upwards:
+        axes.text(p.buffer.first + 0.5, middle, text, rotation=90, **look)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}"
+def _inches(steps: int) -> float:
+    """Width of the figure."""
+    return min(40.0, max(8.0, 2.5 + 0.3 * steps))
