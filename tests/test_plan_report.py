@@ -62,11 +62,11 @@ def test_arena_map_shows_every_byte_band_truly(seed: int):
     for offset, band in enumerate(reversed(bands)):
         for column, step in enumerate(range(-1, len(plan.order) + 1)):
             live = [p for p in plan.live_at(step) if p.offset <= offset < p.end]
-                shown = set(band[column * cell : (column + 1) * cell])
-                assert (shown == {"·"}) == (not live)
-                assert ("%" in shown or len(shown) > 1) == (len(live) > 1)
-                if len(live) == 1:
-                    assert ("#" in shown) == live[0].buffer.is_scratch
+            shown = set(band[column * cell : (column + 1) * cell])
+            assert (shown == {"·"}) == (not live)
+            assert ("%" in shown or len(shown) > 1) == (len(live) > 1)
+            if len(live) == 1:
+                assert ("#" in shown) == live[0].buffer.is_scratch
 
 
 @pytest.mark.parametrize("width", [50, 80, 100])
