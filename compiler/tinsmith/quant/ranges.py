@@ -97,6 +97,8 @@ def squared_error(histogram: Histogram, range_: Range) -> float:
 def _divergence(histogram: Histogram, range_: Range) -> float:
     """KL(P ‖ Q) of the clipped distribution and its version on 256 levels."""
     x, counts = histogram.centers, histogram.counts.astype(np.float64)
+    # Zero is always exact, and after a ReLU a spike that would drown the rest of the distribution.
+    counts[np.argmin(np.abs(x))] = 0
     inside = (x >= range_[0]) & (x <= range_[1])
     kept = counts[inside]
     if kept.sum() == 0:
