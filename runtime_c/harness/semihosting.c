@@ -13,23 +13,22 @@ enum {
 };
 
 #if defined(__riscv)
-static intptr_t semihost(uintptr_t operation, const uintptr_t *parameters)
-{
-    register uintptr_t a0 __asm__("a0") = operation;
-    register const uintptr_t *a1 __asm__("a1") = parameters;
-    /* The three instructions must be uncompressed and on one page. */
-    __asm__ volatile(".option push\n"
-                     ".option norvc\n"
-                     ".balign 16\n"
-                     "slli zero, zero, 0x1f\n"
-                     "ebreak\n"
-                     "srai zero, zero, 7\n"
-                     ".option pop\n"
-                     : "+r"(a0)
-                     : "r"(a1)
-                     : "memory");
-    return (intptr_t)a0;
-}
+/* The three instructions must be uncompressed and on one page: at the start of an aligned function. */
+__asm__(".section .text.ts_semihost, \"ax\"\n"
+        ".balign 16\n"
+        ".option push\n"
+        ".option norvc\n"
+        "ts_semihost:\n"
+        "slli zero, zero, 0x1f\n"
+        "ebreak\n"
+        "srai zero, zero, 7\n"
+        "ret\n"
+        ".option pop\n"
+        ".type ts_semihost, @function\n"
+        ".size ts_semihost, . - ts_semihost\n"
+        ".text\n");
+intptr_t ts_semihost(uintptr_t operation, const uintptr_t *parameters);
+#define semihost ts_semihost
 #else
 static intptr_t semihost(uintptr_t operation, const uintptr_t *parameters)
 {
