@@ -47,7 +47,7 @@ def reference(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
 
 
 def import_resize(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
-    """ONNX Resize, and Upsample of older models; only what amounts to repeating pixels."""
+    """ONNX Resize, where it amounts to repeating pixels."""
     x = node.x(0)
     mode = node.attr("mode", "nearest")
     if mode != "nearest":
@@ -94,12 +94,8 @@ def export(node: Node, out: ExportContext) -> None:
 
 def _output_sizes(node: OnnxNode, shape: Shape) -> Shape:
     """The whole output shape, from `scales` or `sizes`, over all axes or those in `axes`."""
-    if node.op_type == "Upsample":
-        scales = node.array(1) if len(node.inputs) > 1 else np.asarray(node.attr("scales"))
-        sizes = None
-    else:
-        scales = node.array(2) if len(node.inputs) > 2 else None
-        sizes = node.array(3) if len(node.inputs) > 3 else None
+    scales = node.array(2) if len(node.inputs) > 2 else None
+    sizes = node.array(3) if len(node.inputs) > 3 else None
     axes = [a % len(shape) for a in node.attr("axes", tuple(range(len(shape))))]
     result = list(shape)
     if sizes is not None and np.size(sizes):
@@ -118,15 +114,11 @@ def _output_sizes(node: OnnxNode, shape: Shape) -> Shape:
 
 
 def _coordinates(node: OnnxNode) -> str:
-    if node.op_type == "Upsample":
-        return "asymmetric"
     return node.attr("coordinate_transformation_mode", "half_pixel")
 
 
 def _nearest(node: OnnxNode) -> str:
-    return (
-        "floor" if node.op_type == "Upsample" else node.attr("nearest_mode", "round_prefer_floor")
-    )
+    return node.attr("nearest_mode", "round_prefer_floor")
 
 
 def _picked(node: OnnxNode, old: int, new: int) -> Array:
@@ -167,7 +159,7 @@ OP = OpDef(
     reference=reference,
     integer=IntegerRule(lower=lower_movement, reference=reference, output="as_input"),
     macs=no_macs,
-    onnx_import={"Resize": import_resize, "Upsample": import_resize},
+    onnx_import={"Resize": import_resize},
     onnx_export=export,
     cases=CASES,
 )
