@@ -31,12 +31,11 @@ def is_image(graph: Graph, value: Value) -> bool:
         return False
     waiting, seen, images = [value], {value}, 0
     while waiting:
-        at = waiting.pop()
-        if at in graph.outputs:
-            return False
-        for node in graph.consumers.get(at, ()):
+        for node in graph.consumers.get(waiting.pop(), ()):
             if hasattr(node.attrs, "layout"):
                 images += 1
+            elif node.op.name == "reduce_mean":
+                continue  # it takes any layout, and what it makes is small
             elif _follows(node) or _adds_height(node):
                 waiting += [v for v in node.outputs if v not in seen]
                 seen.update(node.outputs)
@@ -253,7 +252,10 @@ def _common(node: Node, layouts: Layouts, rank: int) -> Perm:
     return max(perms, key=lambda p: (p[0], p[1] != identity(rank)))[1]
 
 
-_FOLLOWERS = ("quantize", "dequantize", "add", "sub", "mul", "concat", "split", "slice", "pad")
+_FOLLOWERS = (
+    *("quantize", "dequantize", "add", "sub", "mul"),
+    *("concat", "split", "slice", "pad", "softmax"),
+)
 _RULES: dict[str, Rule] = {
     "quantize": _quantize,
     "dequantize": _elementwise,
