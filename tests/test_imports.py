@@ -26,7 +26,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("toolchain",),
     ("runner",),
     ("pipeline",),
-    ("doctor", "console", "cli"),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
 )
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from . import __version__, cli_device, show
-from .cli_options import AsJson, Bind, Model, sizes
-from .console import print_json, reported
-from .doctor import diagnose
+from . import __version__
+from .commands import device, show
+from .commands.console import print_json, reported
+from .commands.doctor import diagnose
+from .commands.options import AsJson, Bind, Model, sizes
 from .frontend.onnx_import import check_model
 from .machine.board import board_names, load_board
 from .machine.target import load_target, target_names
@@ -98,9 +99,9 @@ def doctor(json: AsJson = False) -> None:
     raise typer.Exit(3 if diagnosis.missing else 0)
 
 
-app.command()(cli_device.run)
-app.command()(cli_device.bench)
-app.command()(cli_device.verify)
+app.command()(device.run)
+app.command()(device.bench)
+app.command()(device.verify)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tinsmith
 from tests.shared import shared_models
-from tinsmith.console import table
+from tinsmith.commands.console import table
 
 BASELINES = Path(__file__).with_name("baselines.toml")
 MODELS = ("kws", "vww", "ic", "ad")

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .errors import CompileError
+from ..errors import CompileError
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,15 +8,15 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from ..errors import CompileError
+from ..runner.bench import bench as measure
+from ..runner.bench import profile
+from ..runner.compare import verify as compare
+from ..runner.run import RunResult
+from ..runner.run import run as execute
 from . import show
-from .cli_options import AsJson, Project
 from .console import out, print_json, progress, reported
-from .errors import CompileError
-from .runner.bench import bench as measure
-from .runner.bench import profile
-from .runner.compare import verify as compare
-from .runner.run import RunResult
-from .runner.run import run as execute
+from .options import AsJson, Project
 
 Input = Annotated[
     Path,

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from .machine.board import board_names, load_board
-from .machine.target import Target, load_target, target_names
+from ..machine.board import board_names, load_board
+from ..machine.target import Target, load_target, target_names
 
 # Python packages that only some uses need, and the extra that brings each.
 EXTRAS = {"onnxruntime": "dev", "torch": "train", "apache-tvm": "tvm", "ortools": "plan"}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import CompileError
+from ..errors import CompileError
 
 Model = Annotated[Path, typer.Argument(help="an ONNX model", show_default=False)]
 Project = Annotated[

@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
+from ..frontend.onnx_import import CheckReport
+from ..ir.opdef import Absent, OpDef
+from ..machine.board import Board
+from ..machine.target import Target
+from ..runner.bench import NodeProfile
 from .console import out, table
 from .doctor import Diagnosis
-from .frontend.onnx_import import CheckReport
-from .ir.opdef import Absent, OpDef
-from .machine.board import Board
-from .machine.target import Target
-from .runner.bench import NodeProfile
 
 
 def check_data(report: CheckReport) -> dict[str, Any]:
