@@ -1,4 +1,4 @@
-"""Portable dense: one dot product per output."""
+"""Portable dense: blocks of outputs at a time, or one dot product after the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
-from ..kernel import Kernel
+from ..kernel import Constant, Kernel
+from . import _tile
 from .conv2d import constants
 
 
@@ -32,12 +33,22 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
     return facts
 
 
+def blocked_view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    return {**view(node, graph), **_tile.facts(node, graph)}
+
+
+def blocked_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+    width = 8 if math.prod(node.x.shape[:-1]) == 1 else 4
+    w = _tile.interleaved(graph.constant(node.inputs[1]), width)
+    return {"w": w} | _tile.channel_constants(node, graph)
+
+
 def lead_bytes(node: Node, index: int) -> int | None:
-    """A row of outputs is written while its row of inputs is read."""
+    """A row, or a pair of rows, of outputs is written while its inputs are read."""
     if index != 0:
         return None
     rows, depth, outputs = math.prod(node.x.shape[:-1]), node.x.shape[-1], node.y.shape[-1]
-    ahead = max((row + 1) * outputs - row * depth for row in (0, rows - 1))
+    ahead = max(min(row + 2, rows) * outputs - row * depth for row in range(0, rows, 2))
     return ahead * node.x.dtype.bytes
 
 
@@ -50,6 +61,16 @@ KERNELS = (
         constants=constants,
         lead_bytes=lead_bytes,
         instructions=lambda node, graph: 6.0 * node.op.macs(node) + 45.0 * node.y.elements,
+    ),
+    Kernel(
+        name="dense_blocked_s8",
+        op="dense",
+        template="ops/dense_blocked.c.j2",
+        applies=_tile.applies,
+        view=blocked_view,
+        constants=blocked_constants,
+        lead_bytes=lead_bytes,
+        instructions=lambda node, graph: 2.6 * node.op.macs(node) + 20.0 * node.y.elements,
     ),
     Kernel(
         name="dense_f32",
