@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onnx import ModelProto
+
 from .codegen.emit import Program
 from .codegen.project import read_graph, write_project
 from .codegen.report import Report, make_report, read_report, write_report
 from .errors import CompileError
 from .frontend.model_file import ModelSource
+from .frontend.onnx_export import export_model
 from .frontend.onnx_import import import_model
 from .ir.dtypes import Array, DType
 from .ir.graph import Graph, Node, Stage
@@ -36,6 +39,7 @@ from .plan.check import check_plan
 from .plan.fit import fit
 from .plan.order import order_nodes
 from .quant.calibrate import calibrate
+from .quant.quality import LayerQuality, quality
 from .quant.ranges import Method
 from .quant.samples import load_samples, match_samples
 from .toolchain.compile_c import firmware
@@ -55,6 +59,8 @@ QUANTIZE = (insert_qdq.PASS,)  # with calibration only; `tinsmith quantize` stop
 TO_INT8 = (legalize_layout.PASS, fold_qdq.PASS, lower_requantize.PASS)
 TO_FLOAT32 = (legalize_layout.PASS, eliminate_dead_nodes.PASS)
 
+QUALITY_SAMPLES = 32  # enough for the noise of a layer; float runs of a large network take time
+
 
 @dataclass(frozen=True)
 class CompiledProject:
@@ -69,6 +75,16 @@ class CompiledProject:
     def elf(self) -> Path:
         """The firmware for the board."""
         return firmware(self.folder)
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """model: standard ONNX in QDQ form. layers: quality, worst first. timings: seconds per pass."""
+
+    model: ModelProto
+    layers: tuple[LayerQuality, ...]
+    notes: tuple[str, ...]
+    timings: tuple[tuple[str, float], ...]
 
 
 def compile_model(
@@ -104,9 +120,7 @@ def compile_model(
     """
     machine, folder = load_board(board), Path(out)
     context = PassContext(print_after=print_after, progress=progress)
-    with step("import_model", context):
-        graph = import_model(source, name=name, bind=bind)
-    graph = run_passes(graph, CANONICALIZE, context)
+    graph = canonical(source, context, name=name, bind=bind)
     graph = lower(graph, dtype, calibrate, method, context)
     ram_budget = ram or machine.ram_bytes
     arena_budget = ram_budget - machine.stack_bytes if ram_budget else None
@@ -139,6 +153,47 @@ def compile_model(
     report.stack_bytes = built.stack.bytes if built.stack else None
     write_report(folder, report)
     return CompiledProject(folder, program.graph, machine, report)
+
+
+def quantize_model(
+    source: ModelSource,
+    calibrate_with: Samples,
+    *,
+    method: Method = "auto",
+    bind: Mapping[str, int] | None = None,
+    name: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> QuantizedModel:
+    """Quantise a float model: a QDQ ONNX model, and the noise that every layer adds.
+
+    Raises CompileError for a model that is quantised already, and what importing raises.
+    """
+    context = PassContext(progress=progress)
+    graph = canonical(source, context, name=name, bind=bind)
+    if is_quantized(graph):
+        raise CompileError("the model is quantised already", hint="compile it as it is")
+    samples = read_samples(calibrate_with, graph)
+    with step("calibrate", context):
+        context.calibration = calibrate(graph, samples, method)
+    quantized = run_passes(graph, QUANTIZE, context)
+    with step("export_model", context):
+        model = export_model(quantized)
+    with step("quality", context):
+        layers = quality(graph, quantized, [s[:QUALITY_SAMPLES] for s in samples])
+    return QuantizedModel(model, tuple(layers), tuple(context.notes), tuple(context.timings))
+
+
+def canonical(
+    source: ModelSource,
+    context: PassContext,
+    *,
+    name: str | None = None,
+    bind: Mapping[str, int] | None = None,
+) -> Graph:
+    """Import a model and run the passes that every use of it starts with."""
+    with step("import_model", context):
+        graph = import_model(source, name=name, bind=bind)
+    return run_passes(graph, CANONICALIZE, context)
 
 
 def lower(
@@ -213,11 +268,11 @@ def is_quantized(graph: Graph) -> bool:
     )
 
 
-def read_samples(samples: Samples, graph: Graph) -> list[Array]:
-    """One array [samples, *shape] per graph input."""
+def read_samples(samples: Samples, graph: Graph, limit: int | None = None) -> list[Array]:
+    """One array [samples, *shape] per graph input; `limit`: at most so many samples."""
     if isinstance(samples, Mapping):
-        return match_samples(samples, graph)
-    return load_samples(samples, graph)
+        return match_samples({k: a[:limit] for k, a in samples.items()}, graph)
+    return load_samples(samples, graph, limit)
 
 
 @contextmanager
@@ -238,4 +293,4 @@ def _first_sample(samples: Samples | None, graph: Graph) -> list[Array] | None:
     """What the self-test embeds: the first calibration sample as the device takes it."""
     if samples is None:
         return None
-    return [array[0] for array in read_samples(samples, graph)]
+    return [array[0] for array in read_samples(samples, graph, 1)]
