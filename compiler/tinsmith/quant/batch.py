@@ -111,6 +111,8 @@ def _close(a: Array, b: Array) -> bool:
     """Equal integers; equal floats but for the order of summation, which may flip a few LSB."""
     if b.dtype.kind != "f":
         return np.array_equal(a, b)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return False
     return float(np.linalg.norm(a - b)) <= _ROUNDING * float(np.linalg.norm(b)) + 1e-6
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .arithmetic import quantize_array
 
 _ALIASES = ("x", "x_train")
 _NHWC = (0, 2, 3, 1)
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
 _NUMBERS = "biuf"  # numpy kinds: bool, signed, unsigned, float
 
 
@@ -30,7 +32,7 @@ def load_samples(path: str | Path, graph: Graph, limit: int | None = None) -> li
     Raises BadInput when the file cannot be read or does not match the model.
     """
     arrays = _read(Path(path), graph)
-    counts = {name: len(a) for name, a in arrays.items()}
+    counts = {name: len(np.atleast_1d(a)) for name, a in arrays.items()}
     if len(set(counts.values())) != 1:
         raise BadInput(
             f"the arrays of {path} do not have the same number of samples: {counts}",
@@ -42,7 +44,8 @@ def load_samples(path: str | Path, graph: Graph, limit: int | None = None) -> li
     chosen = np.arange(total)
     if limit is not None and limit < total:
         chosen = np.linspace(0, total - 1, limit).round().astype(np.int64)
-    return [_convert(graph, i, arrays[v.name][chosen], path) for i, v in enumerate(graph.inputs)]
+    picked = {n: np.atleast_1d(a)[chosen] for n, a in arrays.items()}
+    return [_convert(graph, i, picked[v.name], path) for i, v in enumerate(graph.inputs)]
 
 
 def match_samples(arrays: Mapping[str, Array], graph: Graph) -> list[Array]:
@@ -54,14 +57,15 @@ def match_samples(arrays: Mapping[str, Array], graph: Graph) -> list[Array]:
 def _read(path: Path, graph: Graph) -> Mapping[str, Array]:
     expected = "a .npz file, as numpy.savez writes it"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise BadInput(f"{path} holds a single array without a name", expected=expected)
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise BadInput(f"{path} holds a single array without a name", expected=expected)
+        with archive:
             wanted = _names(archive.files, graph, path)
             return {name: archive[key] for name, key in wanted.items()}
     except FileNotFoundError as error:
         raise BadInput(f"{path} does not exist", expected=expected) from error
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise BadInput(f"{path} cannot be read: {error}", expected=expected) from error
 
 
