@@ -22,7 +22,8 @@ def pool_view(node: Node) -> dict[str, Any]:
     kernel_h, kernel_w = attrs.kernel
     dilation_h, dilation_w = attrs.dilations
     offsets: tuple[int, ...] = ()
-    if not any(clips) and kernel_h * kernel_w <= _UNROLLED_TAPS:
+    rooms = (in_h - dilation_h * (kernel_h - 1), in_w - dilation_w * (kernel_w - 1))
+    if kernel_h * kernel_w <= _UNROLLED_TAPS and min(rooms) > 0:
         offsets = tuple(
             (ky * dilation_h * in_w + kx * dilation_w) * in_c
             for ky in range(kernel_h)
@@ -47,6 +48,7 @@ def pool_view(node: Node) -> dict[str, Any]:
         "clip_h": clips[0],
         "clip_w": clips[1],
         "offsets": offsets,
+        "inside": tuple((s, r) for s, r, c in zip(("y0", "x0"), rooms, clips, strict=True) if c),
         "counts": False,
     }
     return facts | clamp_facts(node)

@@ -24,7 +24,6 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
     clips = facts["clip_h"] or facts["clip_w"]
     by_divisor = len(kinds) > 1
     return facts | {
-        "offsets": () if by_divisor else facts["offsets"],
         "by_divisor": by_divisor,
         "divisor": int(kinds[0]),
         "count_include_pad": attrs.count_include_pad,
