@@ -1,4 +1,4 @@
-"""Kernels of operators that only copy: their templates are the same for int8 and float32."""
+"""Kernels of operators that only copy: one template serves int8 and float32."""
 
 from __future__ import annotations
 
@@ -44,17 +44,14 @@ def movement_kernels(
         Kernel(
             name=f"{op}_{suffix}",
             op=op,
-            template=template,
+            template=f"ops/{op}.c.j2",
             dtype=dtype,
             view=typed,
             constants=constants,
             lead_bytes=lead_bytes,
             instructions=instructions,
         )
-        for suffix, dtype, template in (
-            ("s8", DType.INT8, f"ops/{op}.c.j2"),
-            ("f32", DType.FLOAT32, f"ops/{op}.f32.c.j2"),
-        )
+        for suffix, dtype in (("s8", DType.INT8), ("f32", DType.FLOAT32))
     )
 
 
