@@ -149,6 +149,10 @@ def _check_names(graph: GraphProto) -> None:
     """Every value is defined once and every name that is read is defined."""
     if graph.sparse_initializer:
         raise ImportFailure("sparse initializers are not supported", expected="dense initializers")
+    texts = [t for n in graph.node for t in (n.name, n.op_type, n.domain, *n.input, *n.output)]
+    texts += [i.name for i in (*graph.input, *graph.output, *graph.initializer)]
+    if not all(isinstance(t, str) for t in texts):  # protobuf hands out bytes then
+        raise ImportFailure("a name in the model is not UTF-8 text", hint="the file is damaged")
     given = {i.name for i in graph.input} | {i.name for i in graph.initializer}
     defined: dict[str, str] = dict.fromkeys(given, "an input or initializer")
     _no_duplicates([i.name for i in graph.input], "graph input")
@@ -214,6 +218,11 @@ def _check_with_onnx(model: ModelProto) -> None:
     """onnx.checker, skipping the nodes it has no schema for: they are reported as unsupported."""
     try:
         onnx.checker.check_model(model)
+    except UnicodeDecodeError as error:  # of its own message, which quotes the file
+        raise ImportFailure(
+            "the model is not valid ONNX: a name in it is not UTF-8 text",
+            expected="a model that onnx.checker accepts",
+        ) from error
     except onnx.checker.ValidationError as error:
         if "No Op registered" in str(error) or "No opset import" in str(error):
             return

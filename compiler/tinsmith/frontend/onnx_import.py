@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import NodeProto
 
 from ..errors import ImportFailure, Unsupported, UnsupportedModel
 from ..ir.dtypes import Array, DType, TensorType
@@ -25,6 +24,7 @@ from ..ir.rewrite import live_nodes
 from ..ops import get, registry
 from .bind_shapes import bind_shapes
 from .constant_folding import fold_node, fold_shape, has_subgraph
+from .foreign_types import foreign_types
 from .import_context import Builder, NodeFailure, NodeView
 from .input_quant import input_quant
 from .model_file import (
@@ -125,7 +125,7 @@ class _Importer:
         self.inputs = bind_shapes(graph, bind)
         self.opset = opset(self.model)
         self.builder = Builder(self.arrays)
-        self._inferred: dict[str, TensorType] | None = None
+        self._inferred: Mapping[str, TensorType] | None = None
 
     def run(self) -> None:
         waiting = [n for n in self.originals if not fold_node(n, self.arrays, self.opset)]
@@ -201,7 +201,7 @@ class _Importer:
     def _infer(self) -> Mapping[str, TensorType]:
         """onnx's own shape inference: types for what follows a node that failed."""
         if self._inferred is None:
-            self._inferred = _onnx_types(self.model)
+            self._inferred = foreign_types(self.model)
         return self._inferred
 
     def _value(self, name: str) -> Value:
@@ -291,20 +291,6 @@ def _cast(node: NodeView, out: Builder) -> Sequence[Value]:
     if x.type.quant is None or x.type.quant.scale != (1.0,):
         node.fail(f"it casts {x.type}, which has a scale")
     return out.emit(out.op("dequantize"), [x])
-
-
-def _onnx_types(model: ModelProto) -> dict[str, TensorType]:
-    try:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, RuntimeError):
-        return {}
-    types: dict[str, TensorType] = {}
-    for info in (*graph.value_info, *graph.output):
-        tensor: Any = info.type.tensor_type
-        dims = [d.dim_value for d in tensor.shape.dim]
-        if tensor.elem_type == onnx.TensorProto.FLOAT and all(d > 0 for d in dims):
-            types[info.name] = TensorType(tuple(dims), DType.FLOAT32)
-    return types
 
 
 def _check_finite(graph: Graph) -> None:

@@ -1,0 +1,62 @@
+"""Small ONNX models for the importer's tests, written with onnx.helper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from tinsmith.ir.dtypes import Array
+
+FLOAT, INT8, UINT8, INT64 = (
+    TensorProto.FLOAT,
+    TensorProto.INT8,
+    TensorProto.UINT8,
+    TensorProto.INT64,
+)
+
+
+def info(name: str, shape: Sequence[int | str | None], element: int = FLOAT) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, element, shape)
+
+
+def node(op_type: str, inputs: str, outputs: str, **attrs: Any) -> NodeProto:
+    """Names separated by spaces; `_` is an absent input."""
+    names = ["" if n == "_" else n for n in inputs.split()]
+    name = attrs.pop("name", f"the_{op_type.lower()}")
+    return helper.make_node(op_type, names, outputs.split(), name, **attrs)
+
+
+def model(
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    constants: Mapping[str, Array] | None = None,
+    *,
+    opset: int = 17,
+    domains: Sequence[str] = (),
+) -> ModelProto:
+    tensors = [numpy_helper.from_array(a, name) for name, a in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "net", inputs, outputs, tensors)
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def conv_model(**changes: Any) -> ModelProto:
+    """x [1,3,8,8] → Conv 3×3 → Relu → y [1,4,6,6]."""
+    rng = np.random.default_rng(1)
+    constants = {
+        "w": rng.normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "b": rng.normal(size=4).astype(np.float32),
+    }
+    constants.update(changes.pop("constants", {}))
+    nodes = [node("Conv", "x w b", "c"), node("Relu", "c", "y")]
+    return model(
+        changes.pop("nodes", nodes),
+        changes.pop("inputs", [info("x", [1, 3, 8, 8])]),
+        changes.pop("outputs", [info("y", [1, 4, 6, 6])]),
+        constants,
+        **changes,
+    )
