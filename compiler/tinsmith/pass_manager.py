@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +36,19 @@ class PassContext:
         if text not in self.notes:
             self.notes.append(text)
 
+    @contextmanager
+    def step(self, name: str) -> Generator[None]:
+        """Tell and time a pass or another step; a user's error is told with its name."""
+        if self.progress:
+            self.progress(name)
+        started = time.perf_counter()
+        try:
+            yield
+        except CompileError as error:
+            error.where = error.where or name
+            raise
+        self.timings.append((name, time.perf_counter() - started))
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -61,16 +75,9 @@ def run_passes(graph: Graph, passes: Sequence[Pass], context: PassContext) -> Gr
                 f"pass {step.name} takes a graph of stage {step.requires.name}",
                 expected=f"not {graph.stage.name}",
             )
-        if context.progress:
-            context.progress(step.name)
         verify(graph, f"before {step.name}")
-        started = time.perf_counter()
-        try:
+        with context.step(step.name):
             graph = step.run(graph, context)
-        except CompileError as error:
-            error.where = error.where or step.name
-            raise
-        context.timings.append((step.name, time.perf_counter() - started))
         if step.produces is not None:
             graph = replace(graph, stage=step.produces)
         verify(graph, f"after {step.name}")

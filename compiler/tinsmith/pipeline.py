@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 
 from onnx import ModelProto
 
-from .codegen.emit import Program
 from .codegen.project import read_graph, write_project
 from .codegen.report import Report, make_report, read_report, write_report
+from .codegen.schedule import schedule
 from .errors import CompileError
 from .frontend.model_file import ModelSource
 from .frontend.onnx_export import export_model
 from .frontend.onnx_import import import_model
 from .ir.dtypes import Array, DType
-from .ir.graph import Graph, Node, Stage
-from .ir.verify import verify
-from .kernels.select import generic_kernels, select_kernels
+from .ir.graph import Graph
 from .machine.board import Board, load_board
 from .pass_manager import PassContext, run_passes
 from .passes import (
@@ -34,18 +31,25 @@ from .passes import (
     legalize_layout,
     lower_requantize,
 )
-from .plan.arena import plan_arena
-from .plan.check import check_plan
 from .plan.fit import fit
-from .plan.order import order_nodes
+from .plan.timeline import draw_arena
 from .quant.calibrate import calibrate
 from .quant.quality import LayerQuality, quality
 from .quant.ranges import Method
-from .quant.samples import load_samples, match_samples
+from .quant.samples import Samples, read_samples
 from .toolchain.compile_c import firmware
 from .toolchain.firmware import build_firmware
 
-Samples = str | Path | Mapping[str, Array]
+__all__ = [
+    "CompiledProject",
+    "QuantizedModel",
+    "canonical",
+    "compile_model",
+    "load",
+    "lower",
+    "quantize_model",
+    "schedule",
+]
 
 CANONICALIZE = (
     fold_constants.PASS,
@@ -56,7 +60,12 @@ CANONICALIZE = (
     eliminate_dead_nodes.PASS,
 )
 QUANTIZE = (insert_qdq.PASS,)  # with calibration only; `tinsmith quantize` stops after it
-TO_INT8 = (legalize_layout.PASS, fold_qdq.PASS, lower_requantize.PASS)
+TO_INT8 = (
+    legalize_layout.PASS,
+    eliminate_dead_nodes.PASS,  # before nodes become integer: it joins the reshapes of new layouts
+    fold_qdq.PASS,
+    lower_requantize.PASS,
+)
 TO_FLOAT32 = (legalize_layout.PASS, eliminate_dead_nodes.PASS)
 
 QUALITY_SAMPLES = 32  # enough for the noise of a layer; float runs of a large network take time
@@ -75,6 +84,9 @@ class CompiledProject:
     def elf(self) -> Path:
         """The firmware for the board."""
         return firmware(self.folder)
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
 
 @dataclass(frozen=True)
@@ -130,9 +142,11 @@ def compile_model(
     program = replace(program, sample=_first_sample(calibrate, program.graph))
     if strict and context.notes:
         raise CompileError("not compiled, because of --strict:\n  " + "\n  ".join(context.notes))
-    with step("emit", context):
+    with context.step("emit"):
         weights_bytes = write_project(folder, program)
-    with step("build", context):
+    with context.step("draw_arena"):
+        draw_arena(folder, program.plan, budget=arena_budget, title=program.c_name)
+    with context.step("build"):
         built = build_firmware(
             folder, program.graph, machine, ram=ram, flash=flash, peak_node=program.plan.peak_node
         )
@@ -173,12 +187,12 @@ def quantize_model(
     if is_quantized(graph):
         raise CompileError("the model is quantised already", hint="compile it as it is")
     samples = read_samples(calibrate_with, graph)
-    with step("calibrate", context):
+    with context.step("calibrate"):
         context.calibration = calibrate(graph, samples, method)
     quantized = run_passes(graph, QUANTIZE, context)
-    with step("export_model", context):
+    with context.step("export_model"):
         model = export_model(quantized)
-    with step("quality", context):
+    with context.step("quality"):
         layers = quality(graph, quantized, [s[:QUALITY_SAMPLES] for s in samples])
     return QuantizedModel(model, tuple(layers), tuple(context.notes), tuple(context.timings))
 
@@ -191,7 +205,7 @@ def canonical(
     bind: Mapping[str, int] | None = None,
 ) -> Graph:
     """Import a model and run the passes that every use of it starts with."""
-    with step("import_model", context):
+    with context.step("import_model"):
         graph = import_model(source, name=name, bind=bind)
     return run_passes(graph, CANONICALIZE, context)
 
@@ -216,7 +230,7 @@ def lower(
                 "the model is float32, and int8 needs to know the range of its values",
                 hint="give samples with --calibrate F.npz, or compile with --dtype float32",
             )
-        with step("calibrate", context):
+        with context.step("calibrate"):
             context.calibration = calibrate(graph, read_samples(samples, graph), method)
         graph = run_passes(graph, QUANTIZE, context)
     elif samples is not None:
@@ -224,36 +238,7 @@ def lower(
     return run_passes(graph, TO_INT8, context)
 
 
-def schedule(
-    graph: Graph, board: Board, arena_budget: int | None, exact: bool, context: PassContext
-) -> Program:
-    """Kernels, order and arena: the PLANNED graph with all that the generator needs."""
-    with step("select_kernels", context):
-        calls = {c.node.name: c for c in select_kernels(graph, board.target)}
-    for text in generic_kernels(list(calls.values()), board.target):
-        context.note(text)
-
-    def scratch_of(node: Node) -> int:
-        return calls[node.name].scratch_bytes if node.name in calls else 0
-
-    def lead_of(node: Node, index: int) -> int | None:
-        return calls[node.name].kernel.lead_bytes(node, index) if node.name in calls else None
-
-    with step("order_nodes", context):
-        graph = order_nodes(graph, scratch_of, lead_of)
-    verify(graph, "after order_nodes")
-    ordered = [calls[n.name] for n in graph.nodes if n.name in calls]
-    with step("plan_arena", context):
-        alignment = board.target.arena_alignment
-        plan = plan_arena(graph, ordered, alignment, arena_budget, exact=exact)
-    with step("check_plan", context):
-        check_plan(graph, ordered, plan)
-    graph = replace(graph, stage=Stage.PLANNED)
-    verify(graph, "after plan_arena")
-    return Program(graph, ordered, plan)
-
-
-def load(folder: str | Path) -> CompiledProject:
+def load(folder: str | PathLike[str]) -> CompiledProject:
     """A project that `compile_model` wrote. Raises CompileError when the folder holds none."""
     folder = Path(folder)
     report = read_report(folder)
@@ -266,27 +251,6 @@ def is_quantized(graph: Graph) -> bool:
     return any(n.op.name in quantizers for n in graph.nodes) or any(
         v.type.dtype is DType.INT8 for v in graph.inputs
     )
-
-
-def read_samples(samples: Samples, graph: Graph, limit: int | None = None) -> list[Array]:
-    """One array [samples, *shape] per graph input; `limit`: at most so many samples."""
-    if isinstance(samples, Mapping):
-        return match_samples({k: a[:limit] for k, a in samples.items()}, graph)
-    return load_samples(samples, graph, limit)
-
-
-@contextmanager
-def step(name: str, context: PassContext) -> Generator[None]:
-    """Tell and time a step that is not a pass over the graph; name it in errors."""
-    if context.progress:
-        context.progress(name)
-    started = time.perf_counter()
-    try:
-        yield
-    except CompileError as error:
-        error.where = error.where or name
-        raise
-    context.timings.append((name, time.perf_counter() - started))
 
 
 def _first_sample(samples: Samples | None, graph: Graph) -> list[Array] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -88,6 +90,22 @@ def c_comment(text: str) -> str:
     text = text.encode("ascii", "backslashreplace").decode()
     text = re.sub(r"[\x00-\x1f\x7f]", " ", text)
     return text.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").rstrip("\\")
+
+
+def c_comment_block(lines: Sequence[str], indent: str = "") -> str:
+    """A comment of several lines, each wrapped within COLUMNS."""
+    width = COLUMNS - len(indent) - 6
+    wrapped = [
+        part
+        for line in lines
+        for part in textwrap.wrap(c_comment(line), width, subsequent_indent="  ")
+    ]
+    return f"{indent}/* " + f"\n{indent} * ".join(wrapped) + " */"
+
+
+def shorten(name: str, length: int = 60) -> str:
+    """The name's beginning, where the whole would hide the rest of a line."""
+    return name if len(name) <= length else f"{name[: length - 3]}..."
 
 
 def c_identifier(name: str, fallback: str = "v") -> str:

@@ -21,7 +21,7 @@ from ..ir.interpret import run
 from ..ir.printer import print_graph
 from ..kernels.kernel import Constant, KernelCall
 from ..plan.model import MemoryPlan
-from .c_text import c_comment, c_model_name
+from .c_text import INDENT, c_comment, c_comment_block, c_model_name, shorten
 from .environment import render
 from .functions import Functions, call_text
 from .views import ArrayView, ModelView, PortView, StepView
@@ -85,7 +85,7 @@ def model_view(program: Program) -> ModelView:
     return ModelView(
         name=name,
         macro=name.upper(),
-        title=c_comment(graph.name),
+        title=c_comment(shorten(graph.name)),
         version=__version__,
         model_hash=hashlib.sha256(print_graph(graph).encode()).hexdigest(),
         runtime_version=runtime_version(),
@@ -139,7 +139,7 @@ def _steps(program: Program, functions: Functions, weights: Weights) -> Iterator
         else:
             raise InternalError(f"no kernel was selected for {node.name}", node=str(node.origin))
         yield StepView(
-            tuple(_comment(index, node, kernel, program)),
+            c_comment_block(list(_comment(index, node, kernel, program)), INDENT),
             text,
             tuple((plan.offsets[v], v.type.bytes) for v in node.outputs),
         )
@@ -147,17 +147,18 @@ def _steps(program: Program, functions: Functions, weights: Weights) -> Iterator
 
 def _comment(index: int, node: Node, kernel: str, program: Program) -> Iterator[str]:
     plan, graph = program.plan, program.graph
-    origin = f" {node.origin}" if node.origin.onnx_name else ""
-    yield c_comment(f"{index}. {node.op.name} {node.name}:{origin}")
+    origin = f", {node.origin}" if node.origin.onnx_name else ""
+    name = "" if node.name == node.origin.onnx_name else f" {shorten(node.name)}"
+    yield f"{index}. {node.op.name}{name}{origin}"
     reads = " + ".join(type_text(v.type) for v in node.inputs if v in plan.offsets)
     writes = " + ".join(type_text(v.type) for v in node.outputs)
     macs = node.op.macs(node)
-    yield c_comment(f"{reads} -> {writes}, {kernel}" + (f", {macs} MACs" if macs else ""))
+    yield f"{reads} -> {writes}, {kernel}" + (f", {macs} MACs" if macs else "")
     spans = [_span(v, plan) for v in graph.activations(node)]
     place = f"arena {' '.join(spans)} -> {' '.join(_span(v, plan) for v in node.outputs)}"
     if node.name in plan.scratch:
         place += f", scratch at {plan.scratch[node.name]}"
-    yield c_comment(place)
+    yield place
 
 
 def type_text(type_: TensorType) -> str:
@@ -175,7 +176,8 @@ def _port(value: Value, index: int, kind: str, program: Program) -> PortView:
     prefix = program.c_name
     return PortView(
         index=index,
-        name=c_comment(value.name),
+        name=value.name,
+        comment=c_comment_block([f"{kind} {index}: {value.name}, {type_text(type_)}"]),
         macro=f"{prefix}_{kind}_{index}".upper(),
         c_type=type_.dtype.c,
         shape=type_.shape,
@@ -197,4 +199,4 @@ def _samples(
     given = program.sample if program.sample is not None else random_sample(graph)
     expected = run(graph, given)
     for port, array in zip((*inputs, *outputs), (*given, *expected), strict=True):
-        yield array_view(port.sample, Constant(np.ravel(array)), f"self-test: {port.name}")
+        yield array_view(port.sample, Constant(np.ravel(array)), f"self-test: {shorten(port.name)}")

@@ -10,7 +10,7 @@ from ..ir.dtypes import DType
 from ..ir.graph import Graph, Node, Value
 from ..kernels.kernel import Constant, KernelCall
 from ..plan.model import MemoryPlan
-from .c_text import INDENT, Names, c_comment, c_wrap_call
+from .c_text import INDENT, Names, c_comment_block, c_wrap_call, shorten
 from .environment import render
 from .views import FunctionView
 
@@ -37,7 +37,7 @@ class Functions:
 
     def views(self) -> tuple[FunctionView, ...]:
         return tuple(
-            FunctionView(c_comment(f"{self._names[key]}: {_some(self._users[key])}"), text)
+            FunctionView(c_comment_block([f"{self._names[key]}: {_some(self._users[key])}"]), text)
             for key, text in self._texts.items()
         )
 
@@ -107,5 +107,5 @@ def constant_type(constant: Constant) -> DType:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:4])
+    shown = ", ".join(shorten(name) for name in names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

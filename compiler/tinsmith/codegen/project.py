@@ -1,4 +1,4 @@
-"""Writes the compiled project: sources, the runtime's headers, CMakeLists.txt, graph.tin."""
+"""Writes the compiled project: sources, runtime headers, CMakeLists.txt, graph.tin, sample.npz."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from .. import __version__, paths
 from ..errors import CompileError
 from ..ir.graph import Graph
 from ..ir.parser import parse
 from ..ir.printer import print_graph
 from ..ops import registry
-from .emit import Program, model_view, render_model
+from .emit import Program, model_view, random_sample, render_model
 from .environment import render
 
 GRAPH_FILE = "graph.tin"
+SAMPLE_FILE = "sample.npz"  # the embedded sample as `run` reads it: in ONNX layout
 
 
 def write_project(folder: Path, program: Program) -> int:
@@ -36,6 +39,7 @@ def write_project(folder: Path, program: Program) -> int:
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
         runtime = folder / "runtime" / "include"
         shutil.copytree(paths.RUNTIME_C / "include", runtime, dirs_exist_ok=True)
+        _write_sample(folder / SAMPLE_FILE, program)
     except OSError as error:
         raise CompileError(f"cannot write the project: {error}") from error
     return view.weights_bytes
@@ -53,6 +57,17 @@ def read_graph(folder: Path) -> Graph:
             hint="make one with `tinsmith compile MODEL.onnx --board BOARD -o DIR`",
         ) from error
     return parse(text, registry())
+
+
+def _write_sample(path: Path, program: Program) -> None:
+    graph = program.graph
+    given = program.sample if program.sample is not None else random_sample(graph)
+    arrays = [np.reshape(a, v.type.shape) for v, a in zip(graph.inputs, given, strict=True)]
+    for i, layout in enumerate(graph.input_layouts):
+        if layout is not None:
+            arrays[i] = arrays[i].transpose(tuple(int(a) for a in np.argsort(layout)))
+    named = {v.name: a[None] for v, a in zip(graph.inputs, arrays, strict=True)}
+    np.savez(path, **named)  # pyright: ignore[reportArgumentType] — of any name
 
 
 def _uses_math(files: dict[str, str]) -> bool:

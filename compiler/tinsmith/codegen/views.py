@@ -11,6 +11,7 @@ class PortView:
 
     index: int
     name: str
+    comment: str
     macro: str
     c_type: str
     shape: tuple[int, ...]
@@ -46,7 +47,7 @@ class FunctionView:
 class StepView:
     """One node in the run function. `call` is empty when the node needs no code."""
 
-    comment: tuple[str, ...]
+    comment: str
     call: str
     traces: tuple[tuple[int, int], ...]  # (offset, bytes) of each output
 

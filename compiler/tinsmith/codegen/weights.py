@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InternalError
 from ..kernels.kernel import Constant, KernelCall
-from .c_text import Names, c_comment, c_identifier, c_table
+from .c_text import Names, c_comment_block, c_identifier, c_table, shorten
 from .functions import constant_type
 from .views import ArrayView
 
@@ -42,7 +42,7 @@ class Weights:
         if key not in self._names:
             stem = f"{self.prefix}_{c_identifier(node)}_{name}"
             self._names[key] = self._unique.unique(stem)
-        self._users.setdefault(key, []).append(f"{node} {name}")
+        self._users.setdefault(key, []).append(f"{shorten(node)} {name}")
         return self._names[key]
 
     @property
@@ -60,7 +60,7 @@ def array_view(name: str, constant: Constant, comment: str) -> ArrayView:
     return ArrayView(
         name,
         f"const {constant_type(constant).c} {name}[{constant.array.size}]",
-        c_comment(comment),
+        c_comment_block([comment]),
         c_table(constant.array),
         max(constant.alignment, constant.array.dtype.itemsize),
     )

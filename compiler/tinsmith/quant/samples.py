@@ -14,6 +14,8 @@ from ..ir.dtypes import Array, DType, Shape
 from ..ir.graph import Graph
 from .arithmetic import quantize_array
 
+Samples = str | Path | Mapping[str, Array]
+
 _ALIASES = ("x", "x_train")
 _NHWC = (0, 2, 3, 1)
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
@@ -52,6 +54,13 @@ def match_samples(arrays: Mapping[str, Array], graph: Graph) -> list[Array]:
     """`load_samples` of arrays that are in memory already, by the same rules."""
     found = _select(arrays, graph, "the samples")
     return [_convert(graph, i, found[v.name], "the samples") for i, v in enumerate(graph.inputs)]
+
+
+def read_samples(samples: Samples, graph: Graph, limit: int | None = None) -> list[Array]:
+    """`load_samples` of a file or `match_samples` of arrays."""
+    if isinstance(samples, Mapping):
+        return match_samples({name: a[:limit] for name, a in samples.items()}, graph)
+    return load_samples(samples, graph, limit)
 
 
 def _read(path: Path, graph: Graph) -> Mapping[str, Array]:

@@ -20,104 +20,210 @@ _Static_assert(TS_RUNTIME_VERSION == 1,
 #define RESIDUAL_TRACE(node, offset, bytes) ((void)arena)
 #endif
 
-/* conv2d_s8: conv2d0 */
-static void conv2d_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
-                      const int32_t *restrict bias, const int32_t *restrict multiplier,
-                      const int32_t *restrict shift)
+/* conv2d_gemm_s8: conv2d0 */
+static inline int8_t conv2d_gemm_s8_s8(int32_t acc, const int32_t *scale)
 {
-    for (int32_t row = 0; row < 4; ++row) {
-        const int8_t *sample = x;
-        const int32_t y0 = row * 2 - 1;
-        for (int32_t column = 0; column < 4; ++column) {
-            const int32_t x0 = column * 2 - 1;
-            const int8_t *filter = w;
-            for (int32_t oc = 0; oc < 8; ++oc) {
-                const int8_t *input = sample + (oc / 8) * 3;
-                int32_t acc = bias[oc];
-                for (int32_t ky = 0; ky < 3; ++ky) {
-                    const int32_t iy = y0 + ky * 1;
-                    for (int32_t kx = 0; kx < 3; ++kx, filter += 3) {
-                        const int32_t ix = x0 + kx * 1;
-                        if (iy < 0 || iy >= 8 || ix < 0 || ix >= 8) {
-                            continue;
-                        }
-                        const int8_t *tap = input + (iy * 8 + ix) * 3;
-                        for (int32_t ic = 0; ic < 3; ++ic) {
-                            acc += (tap[ic] - (-39)) * filter[ic];
-                        }
-                    }
-                }
-                *y++ = ts_requantize_s8(acc, multiplier[oc], shift[oc], 41,
-                                        -128, 127);
+    const int64_t product = (int64_t)(acc) * scale[0];
+    const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
+    return (int8_t)ts_clamp(v, -128, 127);
+}
+
+static void conv2d_gemm_s8_gather(const int8_t *x, int32_t pixel, int8_t *window)
+{
+    const int32_t row = pixel / 4;
+    const int32_t top = row * 2 - 1;
+    const int32_t left = (pixel - row * 4) * 2 - 1;
+    for (int32_t ky = 0; ky < 3; ++ky) {
+        const int32_t iy = top + 1 * ky;
+        if (iy < 0 || iy >= 8) {
+            ts_fill_s8(window, -39, 9);
+            window += 9;
+            continue;
+        }
+        const int8_t *line = x + (iy * 8 + left) * 3;
+        if (left >= 0 && left <= 5) {
+            ts_copy_s8(window, line, 9);
+            window += 9;
+            continue;
+        }
+        for (int32_t kx = 0; kx < 3; ++kx, window += 3) {
+            const int32_t ix = left + 1 * kx;
+            if (ix < 0 || ix >= 8) {
+                ts_fill_s8(window, -39, 3);
+            } else {
+                ts_copy_s8(window, line + 3 * kx, 3);
             }
         }
     }
 }
 
-/* conv2d_s8_2: conv2d1 */
-static void conv2d_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict w,
-                        const int32_t *restrict bias, const int32_t *restrict multiplier,
-                        const int32_t *restrict shift)
+static void conv2d_gemm_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
+                           const int32_t *restrict bias, const int32_t *restrict rescale,
+                           uint8_t *restrict scratch)
 {
-    for (int32_t row = 0; row < 4; ++row) {
-        const int8_t *sample = x;
-        const int32_t y0 = row * 1 - 1;
-        for (int32_t column = 0; column < 4; ++column) {
-            const int32_t x0 = column * 1 - 1;
-            const int8_t *filter = w;
-            for (int32_t oc = 0; oc < 8; ++oc) {
-                const int8_t *input = sample + (oc / 1) * 1;
-                int32_t acc = bias[oc];
-                for (int32_t ky = 0; ky < 3; ++ky) {
-                    const int32_t iy = y0 + ky * 1;
-                    for (int32_t kx = 0; kx < 3; ++kx, filter += 1) {
-                        const int32_t ix = x0 + kx * 1;
-                        if (iy < 0 || iy >= 4 || ix < 0 || ix >= 4) {
-                            continue;
-                        }
-                        const int8_t *tap = input + (iy * 4 + ix) * 8;
-                        for (int32_t ic = 0; ic < 1; ++ic) {
-                            acc += (tap[ic] - (41)) * filter[ic];
-                        }
-                    }
+    int8_t *x0 = (int8_t *)scratch;
+    for (int32_t pixel = 0; pixel < 16; pixel += 2) {
+        const int32_t *start = bias, *scales = rescale;
+        const int8_t *weights = w;
+        int8_t *y0 = y + pixel * 8;
+        /* the second pixel; an odd last one is computed twice */
+        const int32_t more = 1;
+        int8_t *x1 = x0 + more * 27;
+        int8_t *y1 = y0 + more * 8;
+        {
+            const int8_t *input = x;
+            conv2d_gemm_s8_gather(input, pixel, x0);
+            conv2d_gemm_s8_gather(input, pixel + more, x1);
+            for (int32_t o = 0; o < 8; o += 4) {
+                int32_t sum00 = start[o];
+                int32_t sum10 = start[o];
+                int32_t sum01 = start[o + 1];
+                int32_t sum11 = start[o + 1];
+                int32_t sum02 = start[o + 2];
+                int32_t sum12 = start[o + 2];
+                int32_t sum03 = start[o + 3];
+                int32_t sum13 = start[o + 3];
+                for (int32_t k = 0; k < 27; ++k, weights += 4) {
+                    const int32_t v0 = x0[k];
+                    const int32_t v1 = x1[k];
+                    sum00 += v0 * weights[0];
+                    sum10 += v1 * weights[0];
+                    sum01 += v0 * weights[1];
+                    sum11 += v1 * weights[1];
+                    sum02 += v0 * weights[2];
+                    sum12 += v1 * weights[2];
+                    sum03 += v0 * weights[3];
+                    sum13 += v1 * weights[3];
                 }
-                *y++ = ts_requantize_s8(acc, multiplier[oc], shift[oc], 28,
-                                        -128, 127);
+                y0[o] = conv2d_gemm_s8_s8(sum00, scales + 3 * (o));
+                y1[o] = conv2d_gemm_s8_s8(sum10, scales + 3 * (o));
+                y0[o + 1] = conv2d_gemm_s8_s8(sum01, scales + 3 * (o + 1));
+                y1[o + 1] = conv2d_gemm_s8_s8(sum11, scales + 3 * (o + 1));
+                y0[o + 2] = conv2d_gemm_s8_s8(sum02, scales + 3 * (o + 2));
+                y1[o + 2] = conv2d_gemm_s8_s8(sum12, scales + 3 * (o + 2));
+                y0[o + 3] = conv2d_gemm_s8_s8(sum03, scales + 3 * (o + 3));
+                y1[o + 3] = conv2d_gemm_s8_s8(sum13, scales + 3 * (o + 3));
             }
         }
     }
 }
 
-/* conv2d_s8_3: conv2d2 */
-static void conv2d_s8_3(const int8_t *x, int8_t *y, const int8_t *restrict w,
-                        const int32_t *restrict bias, const int32_t *restrict multiplier,
-                        const int32_t *restrict shift)
+/* conv2d_depthwise_s8: conv2d1 */
+static inline int8_t conv2d_depthwise_s8_s8(int32_t acc, const int32_t *scale)
 {
-    for (int32_t row = 0; row < 4; ++row) {
-        const int8_t *sample = x;
-        const int32_t y0 = row * 1 - 0;
-        for (int32_t column = 0; column < 4; ++column) {
-            const int32_t x0 = column * 1 - 0;
-            const int8_t *filter = w;
-            for (int32_t oc = 0; oc < 8; ++oc) {
-                const int8_t *input = sample + (oc / 8) * 8;
-                int32_t acc = bias[oc];
-                for (int32_t ky = 0; ky < 1; ++ky) {
-                    const int32_t iy = y0 + ky * 1;
-                    for (int32_t kx = 0; kx < 1; ++kx, filter += 8) {
-                        const int32_t ix = x0 + kx * 1;
-                        if (iy < 0 || iy >= 4 || ix < 0 || ix >= 4) {
-                            continue;
-                        }
-                        const int8_t *tap = input + (iy * 4 + ix) * 8;
-                        for (int32_t ic = 0; ic < 8; ++ic) {
-                            acc += (tap[ic] - (28)) * filter[ic];
-                        }
-                    }
-                }
-                *y++ = ts_requantize_s8(acc, multiplier[oc], shift[oc], 47,
-                                        -128, 127);
+    const int64_t product = (int64_t)(acc) * scale[0];
+    const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
+    return (int8_t)ts_clamp(v, -128, 127);
+}
+
+
+static void conv2d_depthwise_s8_lines(const int8_t *x, int32_t top, int8_t *line)
+{
+    for (int32_t ky = 0; ky < 3; ++ky, line += 48) {
+        const int32_t iy = top + 1 * ky;
+        if (iy < 0 || iy >= 4) {
+            ts_fill_s8(line, 41, 48);
+            continue;
+        }
+        ts_fill_s8(line, 41, 8);
+        ts_copy_s8(line + 8, x + iy * 32, 32);
+        ts_fill_s8(line + 40, 41, 8);
+    }
+}
+
+static void conv2d_depthwise_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
+                                const int32_t *restrict bias, const int32_t *restrict rescale,
+                                uint8_t *restrict scratch)
+{
+    int8_t *lines = (int8_t *)scratch;
+    for (int32_t row = 0; row < 4; ++row, y += 32) {
+        conv2d_depthwise_s8_lines(x, row * 1 - 1, lines);
+        for (int32_t column = 0; column < 4; column += 2) {
+            const int32_t first = column;
+            const int8_t *input = lines + first * 8;
+            const int8_t *f = w;
+            int8_t *out = y + first * 8;
+            for (int32_t c = 0; c < 8; ++c) {
+                const int8_t *p = input + c;
+                int32_t sum0 = bias[c];
+                int32_t sum1 = bias[c];
+                sum0 += p[0] * f[0];
+                sum1 += p[8] * f[0];
+                sum0 += p[8] * f[1];
+                sum1 += p[16] * f[1];
+                sum0 += p[16] * f[2];
+                sum1 += p[24] * f[2];
+                sum0 += p[48] * f[3];
+                sum1 += p[56] * f[3];
+                sum0 += p[56] * f[4];
+                sum1 += p[64] * f[4];
+                sum0 += p[64] * f[5];
+                sum1 += p[72] * f[5];
+                sum0 += p[96] * f[6];
+                sum1 += p[104] * f[6];
+                sum0 += p[104] * f[7];
+                sum1 += p[112] * f[7];
+                sum0 += p[112] * f[8];
+                sum1 += p[120] * f[8];
+                f += 9;
+                out[c] = conv2d_depthwise_s8_s8(sum0, rescale + 3 * c);
+                out[c + 8] = conv2d_depthwise_s8_s8(sum1, rescale + 3 * c);
             }
+        }
+    }
+}
+
+/* conv2d_gemm_s8_2: conv2d2 */
+static inline int8_t conv2d_gemm_s8_2_s8(int32_t acc, const int32_t *scale)
+{
+    const int64_t product = (int64_t)(acc) * scale[0];
+    const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
+    return (int8_t)ts_clamp(v, -128, 127);
+}
+
+static void conv2d_gemm_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict w,
+                             const int32_t *restrict bias, const int32_t *restrict rescale,
+                             uint8_t *restrict scratch)
+{
+    int8_t *x0 = (int8_t *)scratch;
+    for (int32_t pixel = 0; pixel < 16; pixel += 2) {
+        const int32_t *start = bias, *scales = rescale;
+        const int8_t *weights = w;
+        int8_t *y0 = y + pixel * 8;
+        /* the second pixel; an odd last one is computed twice */
+        const int32_t more = 1;
+        int8_t *x1 = x0 + more * 8;
+        int8_t *y1 = y0 + more * 8;
+        ts_copy_s8(x0, x + pixel * 8, (1 + more) * 8);
+        for (int32_t o = 0; o < 8; o += 4) {
+            int32_t sum00 = start[o];
+            int32_t sum10 = start[o];
+            int32_t sum01 = start[o + 1];
+            int32_t sum11 = start[o + 1];
+            int32_t sum02 = start[o + 2];
+            int32_t sum12 = start[o + 2];
+            int32_t sum03 = start[o + 3];
+            int32_t sum13 = start[o + 3];
+            for (int32_t k = 0; k < 8; ++k, weights += 4) {
+                const int32_t v0 = x0[k];
+                const int32_t v1 = x1[k];
+                sum00 += v0 * weights[0];
+                sum10 += v1 * weights[0];
+                sum01 += v0 * weights[1];
+                sum11 += v1 * weights[1];
+                sum02 += v0 * weights[2];
+                sum12 += v1 * weights[2];
+                sum03 += v0 * weights[3];
+                sum13 += v1 * weights[3];
+            }
+            y0[o] = conv2d_gemm_s8_2_s8(sum00, scales + 3 * (o));
+            y1[o] = conv2d_gemm_s8_2_s8(sum10, scales + 3 * (o));
+            y0[o + 1] = conv2d_gemm_s8_2_s8(sum01, scales + 3 * (o + 1));
+            y1[o + 1] = conv2d_gemm_s8_2_s8(sum11, scales + 3 * (o + 1));
+            y0[o + 2] = conv2d_gemm_s8_2_s8(sum02, scales + 3 * (o + 2));
+            y1[o + 2] = conv2d_gemm_s8_2_s8(sum12, scales + 3 * (o + 2));
+            y0[o + 3] = conv2d_gemm_s8_2_s8(sum03, scales + 3 * (o + 3));
+            y1[o + 3] = conv2d_gemm_s8_2_s8(sum13, scales + 3 * (o + 3));
         }
     }
 }
@@ -138,8 +244,7 @@ static void max_pool_s8(const int8_t *x, int8_t *y)
         for (int32_t column = 0; column < 2; ++column) {
             const int8_t *window = x + row * 64 + column * 16;
             for (int32_t c = 0; c < 8; ++c) {
-                int8_t best = -128;
-                best = window[c] > best ? window[c] : best;
+                int8_t best = window[c];
                 best = window[c + 8] > best ? window[c + 8] : best;
                 best = window[c + 32] > best ? window[c + 32] : best;
                 best = window[c + 40] > best ? window[c + 40] : best;
@@ -182,7 +287,7 @@ static void lookup_s8(const int8_t *x, int8_t *y, const int8_t *restrict table)
 static void concat_s8(const int8_t *x, const int8_t *x1, int8_t *y)
 {
     for (int32_t row = 0; row < 4; ++row) {
-        memmove(y + 0, x, 8);
+        memmove(y, x, 8);
         x += 8;
         memmove(y + 8, x1, 8);
         x1 += 8;
@@ -190,22 +295,40 @@ static void concat_s8(const int8_t *x, const int8_t *x1, int8_t *y)
     }
 }
 
-/* dense_s8: dense8 */
-static void dense_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
-                     const int32_t *restrict bias, const int32_t *restrict multiplier,
-                     const int32_t *restrict shift)
+/* dense_blocked_s8: dense8 */
+static inline int8_t dense_blocked_s8_s8(int32_t acc, const int32_t *scale)
 {
-    for (int32_t row = 0; row < 1; ++row) {
-        const int8_t *weights = w;
-        for (int32_t o = 0; o < 5; ++o, weights += 64) {
-            int32_t acc = bias[o];
-            for (int32_t k = 0; k < 64; ++k) {
-                acc += (x[k] - (-2)) * weights[k];
-            }
-            *y++ = ts_requantize_s8(acc, multiplier[o], shift[o], -7,
-                                    -128, 127);
+    const int64_t product = (int64_t)(acc) * scale[0];
+    const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
+    return (int8_t)ts_clamp(v, -128, 127);
+}
+
+
+static void dense_blocked_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
+                             const int32_t *restrict bias, const int32_t *restrict rescale)
+{
+    const int32_t *start = bias, *scales = rescale;
+    const int8_t *x0 = x, *weights = w;
+    int8_t *y0 = y;
+    {
+        int32_t sum00 = start[0];
+        int32_t sum01 = start[0 + 1];
+        int32_t sum02 = start[0 + 2];
+        int32_t sum03 = start[0 + 3];
+        int32_t sum04 = start[0 + 4];
+        for (int32_t k = 0; k < 64; ++k, weights += 5) {
+            const int32_t v0 = x0[k];
+            sum00 += v0 * weights[0];
+            sum01 += v0 * weights[1];
+            sum02 += v0 * weights[2];
+            sum03 += v0 * weights[3];
+            sum04 += v0 * weights[4];
         }
-        x += 64;
+        y0[0] = dense_blocked_s8_s8(sum00, scales + 3 * (0));
+        y0[0 + 1] = dense_blocked_s8_s8(sum01, scales + 3 * (0 + 1));
+        y0[0 + 2] = dense_blocked_s8_s8(sum02, scales + 3 * (0 + 2));
+        y0[0 + 3] = dense_blocked_s8_s8(sum03, scales + 3 * (0 + 3));
+        y0[0 + 4] = dense_blocked_s8_s8(sum04, scales + 3 * (0 + 4));
     }
 }
 
@@ -241,82 +364,82 @@ ts_status residual_run(residual_context *ctx)
     }
     uint8_t *const arena = ctx->arena;
 
-    /* 0. conv2d conv2d0: conv2d 'conv2d0'
-     * int8 1x8x8x3 -> int8 1x4x4x8, conv2d_s8, 3456 MACs
-     * arena [32, 224) -> [0, 128) */
-    conv2d_s8((const int8_t *)(arena + 32), (int8_t *)(arena + 0), residual_conv2d0_w,
-              residual_conv2d0_bias, residual_conv2d0_multiplier, residual_conv2d0_shift);
-    RESIDUAL_TRACE(0, 0, 128);
+    /* 0. conv2d, conv2d 'conv2d0'
+     * int8 1x8x8x3 -> int8 1x4x4x8, conv2d_gemm_s8, 3456 MACs
+     * arena [0, 192) -> [272, 400), scratch at 192 */
+    conv2d_gemm_s8((const int8_t *)(arena + 0), (int8_t *)(arena + 272), residual_conv2d0_w,
+                   residual_conv2d0_bias, residual_conv2d0_rescale, arena + 192);
+    RESIDUAL_TRACE(0, 272, 128);
 
-    /* 1. conv2d conv2d1: conv2d 'conv2d1'
-     * int8 1x4x4x8 -> int8 1x4x4x8, conv2d_s8, 1152 MACs
-     * arena [0, 128) -> [144, 272) */
-    conv2d_s8_2((const int8_t *)(arena + 0), (int8_t *)(arena + 144), residual_conv2d1_w,
-                residual_conv2d1_bias, residual_conv2d1_multiplier, residual_conv2d1_shift);
+    /* 1. conv2d, conv2d 'conv2d1'
+     * int8 1x4x4x8 -> int8 1x4x4x8, conv2d_depthwise_s8, 1152 MACs
+     * arena [272, 400) -> [144, 272), scratch at 0 */
+    conv2d_depthwise_s8((const int8_t *)(arena + 272), (int8_t *)(arena + 144), residual_conv2d1_w,
+                        residual_conv2d1_bias, residual_conv2d1_rescale, arena + 0);
     RESIDUAL_TRACE(1, 144, 128);
 
-    /* 2. conv2d conv2d2: conv2d 'conv2d2'
-     * int8 1x4x4x8 -> int8 1x4x4x8, conv2d_s8, 1024 MACs
-     * arena [144, 272) -> [128, 256) */
-    conv2d_s8_3((const int8_t *)(arena + 144), (int8_t *)(arena + 128), residual_conv2d2_w,
-                residual_conv2d2_bias, residual_conv2d2_multiplier, residual_conv2d2_shift);
-    RESIDUAL_TRACE(2, 128, 128);
+    /* 2. conv2d, conv2d 'conv2d2'
+     * int8 1x4x4x8 -> int8 1x4x4x8, conv2d_gemm_s8, 1024 MACs
+     * arena [144, 272) -> [0, 128), scratch at 128 */
+    conv2d_gemm_s8_2((const int8_t *)(arena + 144), (int8_t *)(arena + 0), residual_conv2d2_w,
+                     residual_conv2d2_bias, residual_conv2d2_rescale, arena + 128);
+    RESIDUAL_TRACE(2, 0, 128);
 
-    /* 3. add add3: add 'add3'
+    /* 3. add, add 'add3'
      * int8 1x4x4x8 + int8 1x4x4x8 -> int8 1x4x4x8, add_s8, 128 MACs
-     * arena [0, 128) [128, 256) -> [0, 128) */
-    add_s8((const int8_t *)(arena + 0), (const int8_t *)(arena + 128), (int8_t *)(arena + 0));
+     * arena [272, 400) [0, 128) -> [0, 128) */
+    add_s8((const int8_t *)(arena + 272), (const int8_t *)(arena + 0), (int8_t *)(arena + 0));
     RESIDUAL_TRACE(3, 0, 128);
 
-    /* 4. max_pool max_pool4: max_pool 'max_pool4'
+    /* 4. max_pool, max_pool 'max_pool4'
      * int8 1x4x4x8 -> int8 1x2x2x8, max_pool_s8, 128 MACs
      * arena [0, 128) -> [128, 160) */
     max_pool_s8((const int8_t *)(arena + 0), (int8_t *)(arena + 128));
     RESIDUAL_TRACE(4, 128, 32);
 
-    /* 5. average_pool average_pool5: average_pool 'average_pool5'
+    /* 5. average_pool, average_pool 'average_pool5'
      * int8 1x4x4x8 -> int8 1x2x2x8, average_pool_s8, 128 MACs
      * arena [0, 128) -> [0, 32) */
     average_pool_s8((const int8_t *)(arena + 0), (int8_t *)(arena + 0),
                     residual_average_pool5_multiplier, residual_average_pool5_shift);
     RESIDUAL_TRACE(5, 0, 32);
 
-    /* 6. lookup max_pool4.rescaled: concat 'concat6'
+    /* 6. lookup max_pool4.rescaled, concat 'concat6'
      * int8 1x2x2x8 -> int8 1x2x2x8, lookup_s8
-     * arena [128, 160) -> [32, 64) */
-    lookup_s8((const int8_t *)(arena + 128), (int8_t *)(arena + 32),
+     * arena [128, 160) -> [64, 96) */
+    lookup_s8((const int8_t *)(arena + 128), (int8_t *)(arena + 64),
               residual_max_pool4_rescaled_table);
-    RESIDUAL_TRACE(6, 32, 32);
+    RESIDUAL_TRACE(6, 64, 32);
 
-    /* 7. lookup average_pool5.rescaled: concat 'concat6'
+    /* 7. lookup average_pool5.rescaled, concat 'concat6'
      * int8 1x2x2x8 -> int8 1x2x2x8, lookup_s8
-     * arena [0, 32) -> [0, 32) */
-    lookup_s8((const int8_t *)(arena + 0), (int8_t *)(arena + 0),
+     * arena [0, 32) -> [32, 64) */
+    lookup_s8((const int8_t *)(arena + 0), (int8_t *)(arena + 32),
               residual_average_pool5_rescaled_table);
-    RESIDUAL_TRACE(7, 0, 32);
+    RESIDUAL_TRACE(7, 32, 32);
 
-    /* 8. concat concat6: concat 'concat6'
+    /* 8. concat, concat 'concat6'
      * int8 1x2x2x8 + int8 1x2x2x8 -> int8 1x2x2x16, concat_s8
-     * arena [32, 64) [0, 32) -> [64, 128) */
-    concat_s8((const int8_t *)(arena + 32), (const int8_t *)(arena + 0), (int8_t *)(arena + 64));
-    RESIDUAL_TRACE(8, 64, 64);
+     * arena [64, 96) [32, 64) -> [0, 64) */
+    concat_s8((const int8_t *)(arena + 64), (const int8_t *)(arena + 32), (int8_t *)(arena + 0));
+    RESIDUAL_TRACE(8, 0, 64);
 
-    /* 9. reshape reshape7: reshape 'reshape7'
+    /* 9. reshape, reshape 'reshape7'
      * int8 1x2x2x16 -> int8 1x64, in place
-     * arena [64, 128) -> [64, 128) */
-    RESIDUAL_TRACE(9, 64, 64);
+     * arena [0, 64) -> [0, 64) */
+    RESIDUAL_TRACE(9, 0, 64);
 
-    /* 10. dense dense8: dense 'dense8'
-     * int8 1x64 -> int8 1x5, dense_s8, 320 MACs
-     * arena [64, 128) -> [0, 5) */
-    dense_s8((const int8_t *)(arena + 64), (int8_t *)(arena + 0), residual_dense8_w,
-             residual_dense8_bias, residual_dense8_multiplier, residual_dense8_shift);
-    RESIDUAL_TRACE(10, 0, 5);
+    /* 10. dense, dense 'dense8'
+     * int8 1x64 -> int8 1x5, dense_blocked_s8, 320 MACs
+     * arena [0, 64) -> [64, 69) */
+    dense_blocked_s8((const int8_t *)(arena + 0), (int8_t *)(arena + 64), residual_dense8_w,
+                     residual_dense8_bias, residual_dense8_rescale);
+    RESIDUAL_TRACE(10, 64, 5);
 
-    /* 11. softmax softmax9: softmax 'softmax9'
+    /* 11. softmax, softmax 'softmax9'
      * int8 1x5 -> int8 1x5, softmax_s8
-     * arena [0, 5) -> [0, 5) */
-    softmax_s8((const int8_t *)(arena + 0), (int8_t *)(arena + 0), residual_softmax9_table);
+     * arena [64, 69) -> [0, 5) */
+    softmax_s8((const int8_t *)(arena + 64), (int8_t *)(arena + 0), residual_softmax9_table);
     RESIDUAL_TRACE(11, 0, 5);
     return TS_OK;
 }
@@ -339,7 +462,7 @@ ts_status residual_init(residual_context *ctx, void *arena, size_t bytes)
 
 void *residual_input(const residual_context *ctx, int32_t index)
 {
-    static const uint32_t offsets[] = {32};
+    static const uint32_t offsets[] = {0};
     if (ctx == NULL || ctx->arena == NULL || index < 0 || index >= RESIDUAL_INPUT_COUNT) {
         return NULL;
     }
@@ -368,7 +491,8 @@ ts_status residual_selftest(residual_context *ctx)
     if (status != TS_OK) {
         return status;
     }
-    if (memcmp(ctx->arena + RESIDUAL_OUTPUT_0_OFFSET, residual_sample_output_0, RESIDUAL_OUTPUT_0_BYTES) != 0) {
+    if (memcmp(ctx->arena + RESIDUAL_OUTPUT_0_OFFSET, residual_sample_output_0,
+               RESIDUAL_OUTPUT_0_BYTES) != 0) {
         return TS_SELFTEST_FAILED;
     }
     return TS_OK;

@@ -8,24 +8,20 @@
 
 extern const int8_t residual_conv2d0_w[216];
 extern const int32_t residual_conv2d0_bias[8];
-extern const int32_t residual_conv2d0_multiplier[8];
-extern const int32_t residual_conv2d0_shift[8];
+extern const int32_t residual_conv2d0_rescale[24];
 extern const int8_t residual_conv2d1_w[72];
 extern const int32_t residual_conv2d1_bias[8];
-extern const int32_t residual_conv2d1_multiplier[8];
-extern const int32_t residual_conv2d1_shift[8];
+extern const int32_t residual_conv2d1_rescale[24];
 extern const int8_t residual_conv2d2_w[64];
 extern const int32_t residual_conv2d2_bias[8];
-extern const int32_t residual_conv2d2_multiplier[8];
-extern const int32_t residual_conv2d2_shift[8];
+extern const int32_t residual_conv2d2_rescale[24];
 extern const int32_t residual_average_pool5_multiplier[1];
 extern const int32_t residual_average_pool5_shift[1];
 extern const int8_t residual_max_pool4_rescaled_table[256];
 extern const int8_t residual_average_pool5_rescaled_table[256];
 extern const int8_t residual_dense8_w[320];
 extern const int32_t residual_dense8_bias[5];
-extern const int32_t residual_dense8_multiplier[5];
-extern const int32_t residual_dense8_shift[5];
+extern const int32_t residual_dense8_rescale[15];
 extern const int32_t residual_softmax9_table[256];
 
 #endif

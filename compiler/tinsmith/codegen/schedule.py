@@ -1,0 +1,51 @@
+"""From a graph to what the generator needs: kernels, order, arena."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..ir.dtypes import DType
+from ..ir.graph import Graph, Node, Stage
+from ..ir.verify import verify
+from ..kernels.select import generic_kernels, select_kernels
+from ..machine.board import Board
+from ..pass_manager import PassContext
+from ..plan.arena import plan_arena
+from ..plan.check import check_plan
+from ..plan.order import order_nodes
+from .emit import Program
+
+
+def schedule(
+    graph: Graph, board: Board, arena_budget: int | None, exact: bool, context: PassContext
+) -> Program:
+    """Kernels, order and arena: the PLANNED graph with all that the generator needs."""
+    with context.step("select_kernels"):
+        calls = {c.node.name: c for c in select_kernels(graph, board.target)}
+    for text in generic_kernels(list(calls.values()), board.target):
+        context.note(text)
+
+    def scratch_of(node: Node) -> int:
+        return calls[node.name].scratch_bytes if node.name in calls else 0
+
+    def lead_of(node: Node, index: int) -> int | None:
+        return calls[node.name].kernel.lead_bytes(node, index) if node.name in calls else None
+
+    with context.step("order_nodes"):
+        graph = order_nodes(graph, scratch_of, lead_of)
+    verify(graph, "after order_nodes")
+    ordered = [calls[n.name] for n in graph.nodes if n.name in calls]
+    with context.step("plan_arena"):
+        alignment = board.target.arena_alignment
+        plan = plan_arena(graph, ordered, alignment, arena_budget, exact=exact)
+    with context.step("check_plan"):
+        check_plan(graph, ordered, plan)
+    graph = replace(graph, stage=Stage.PLANNED)
+    verify(graph, "after plan_arena")
+    if (
+        not board.is_host
+        and "fpu" not in board.target.features
+        and any(c.kernel.dtype is DType.FLOAT32 for c in ordered)
+    ):
+        context.note(f"target {board.target.name} has no FPU: float32 runs in software, slowly")
+    return Program(graph, ordered, plan)
