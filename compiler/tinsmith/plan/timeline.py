@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import CompileError
 from .model import MemoryPlan, Placed, short_name
+from .report import arena_map
 
 _SUFFIXES = {".svg": {"Date": None, "Creator": "tinsmith"}, ".png": {"Software": None}}
 _NAME = 24  # characters of a name
@@ -41,6 +42,13 @@ def write_timeline(
         _draw(axes, plan, budget)
         axes.set_title(f"{title}: {plan.summary()}" if title else plan.summary(), loc="left")
         figure.savefig(path, metadata=_SUFFIXES[path.suffix], bbox_inches="tight")
+
+
+def draw_arena(folder: Path, plan: MemoryPlan, *, budget: int | None, title: str) -> None:
+    """Write arena.svg, arena.png and, as text, arena.txt into `folder`."""
+    for name in ("arena.svg", "arena.png"):
+        write_timeline(plan, folder / name, budget=budget, title=title)
+    (folder / "arena.txt").write_text(arena_map(plan) + "\n")
 
 
 def _draw(axes: Any, plan: MemoryPlan, budget: int | None) -> None:
