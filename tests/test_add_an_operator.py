@@ -25,7 +25,7 @@ def test_the_recipe_works_to_the_letter(tmp_path: Path) -> None:
         assert not (tmp_path / name).exists()
         (tmp_path / name).write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "reduce_max", *(f"tests/{t}" for t in TESTS)],
+        [sys.executable, "-m", "pytest", "-k", "reduce_max", *(f"tests/{t}" for t in TESTS)],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path / "compiler")},
         capture_output=True,
