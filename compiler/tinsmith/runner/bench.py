@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..codegen.emit import random_sample
+from ..codegen.project import SAMPLE_FILE
 from ..codegen.report import Report, read_report, write_report
 from ..errors import CompileError
+from ..ir.dtypes import Array
 from ..ir.graph import Node
 from ..machine.board import emulated
 from ..toolchain.compile_c import build
 from .execute import trace_sample
 from .protocol import Sample
-from .run import open_project, run_project
+from .run import Project, device_samples, open_project, run_project
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def bench(folder: str | Path) -> Report:
     It stays None on the host, where instructions are not counted. Raises as `run` does.
     """
     project = open_project(folder)
-    result = run_project(project, [a[None] for a in random_sample(project.graph)])
+    result = run_project(project, embedded_sample(project))
     report = read_report(project.folder)
     report.instructions_per_inference = result.instructions_per_inference
     write_report(project.folder, report)
@@ -52,7 +53,7 @@ def profile(folder: str | Path) -> list[NodeProfile]:
     build(project.folder, project.board, trace=True)
     graph = project.graph
     types = [v.type for v in graph.outputs]
-    sample = Sample(tuple(random_sample(graph)))
+    sample = Sample(tuple(a[0] for a in embedded_sample(project)))
     ticks = np.zeros(len(graph.nodes), np.int64)
     for record in trace_sample(project.elf(trace=True), project.board, types, sample):
         ticks[record.node] += record.ticks
@@ -60,3 +61,8 @@ def profile(folder: str | Path) -> list[NodeProfile]:
     return [
         NodeProfile(node, round(int(t) * ratio)) for node, t in zip(graph.nodes, ticks, strict=True)
     ]
+
+
+def embedded_sample(project: Project) -> list[Array]:
+    """The sample of the model's self-test, [1, *shape] per graph input in the device's layout."""
+    return device_samples(project.graph, project.folder / SAMPLE_FILE)

@@ -19,12 +19,13 @@ from .programs import find_program, run_program, tail
 
 _FUNCTION = re.compile(r"^[0-9a-f]+ <([^>]+)>:$")
 _INSTRUCTION = re.compile(r"^\s*[0-9a-f]+:\s+(\S+)\s*(.*)$")
-_DESTINATION = re.compile(r"[0-9a-f]+ <([^>+]+)(?:\+0x[0-9a-f]+)?>")
+_DESTINATION = re.compile(r"[0-9a-f]+ <([^>+]+)(\+0x[0-9a-f]+)?>")
 _REGISTER = re.compile(r"([a-z]+)(\d*)(?:-[a-z]+(\d+))?")
 _SUBTRACT = re.compile(r"sp, (?:sp, )?#(\d+)")
 _PRE_INDEXED = re.compile(r"\[sp, #-(\d+)\]!")
 _RISCV_ADD = re.compile(r"sp,sp,-(\d+)")
 _JUMPS = ("b", "cb", "j", "call", "tail")
+_CALLS = ("bl", "blx", "jal", "call")
 _INDIRECT = {"blx": r"r\d+", "jalr": r"(?!ra$)", "jr": r"(?!ra$)"}
 
 
@@ -68,7 +69,8 @@ def worst_case_stack(elf: Path, board: Board, root: str) -> StackUse | None:
     calls.add_edges_from((name, to) for name, f in functions.items() for to in f.callees)
     calls = calls.subgraph({root} | nx.descendants(calls, root))
     if not nx.is_directed_acyclic_graph(calls):
-        raise InternalError(f"recursion below {root}: {nx.find_cycle(calls)}")
+        cycle = " → ".join(edge[0] for edge in nx.find_cycle(calls))
+        raise InternalError(f"recursion below {root}: {cycle}")
     frames = _frame_sizes(elf.parent / "obj")
     return _deepest(root, calls, functions, frames)
 
@@ -112,8 +114,10 @@ def _disassembled(text: str) -> dict[str, _Function]:
 def _add_call(function: _Function, name: str, mnemonic: str, operands: str) -> None:
     destination = _DESTINATION.search(operands)
     if destination and mnemonic.startswith(_JUMPS):
-        if destination.group(1) != name:
-            function.callees.add(destination.group(1))
+        to, offset = destination.groups()
+        recursive = mnemonic in _CALLS and offset is None
+        if to != name or recursive:
+            function.callees.add(to)
     elif mnemonic in _INDIRECT and re.match(_INDIRECT[mnemonic], operands):
         function.indirect = True
 
