@@ -16,7 +16,8 @@ $(READY): pyproject.toml .ci/constraints.txt .ci/setup
 	@PYTHON=$(PYTHON) .ci/setup
 
 demo: $(READY)
-	$(BIN)/tinsmith demo
+	$(BIN)/tinsmith demo -o out/demo --model digits_dscnn --model digits_resnet \
+	  --board mps2-an386 --board mps2-an500 --board mps3-an547
 
 lint: $(READY)
 	$(BIN)/ruff check .

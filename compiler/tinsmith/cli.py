@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import device, show
+from .commands import compiling, demo, device, show
 from .commands.console import print_json, reported
 from .commands.doctor import diagnose
 from .commands.options import AsJson, Bind, Model, sizes
@@ -99,9 +99,13 @@ def doctor(json: AsJson = False) -> None:
     raise typer.Exit(3 if diagnosis.missing else 0)
 
 
+app.command()(compiling.analyze)
+app.command()(compiling.quantize)
+app.command("compile")(compiling.compile_)
 app.command()(device.run)
 app.command()(device.bench)
 app.command()(device.verify)
+app.command()(demo.demo)
 
 
 def main() -> None:

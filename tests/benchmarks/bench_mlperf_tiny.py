@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import tinsmith
 from tests.shared import shared_models
 from tinsmith.commands.console import table
+from tinsmith.runner.bench import bench
 
 BASELINES = Path(__file__).with_name("baselines.toml")
 MODELS = ("kws", "vww", "ic", "ad")
@@ -78,7 +79,7 @@ def measure(models: Path, folder: Path) -> Iterator[Row]:
         for board in BOARDS:
             project = folder / f"{name}-{board}"
             tinsmith.compile(models / "mlperf_tiny" / f"{name}_int8.onnx", board=board, out=project)
-            tinsmith.bench(project)
+            bench(project)
             report = json.loads((project / "report.json").read_text())
             yield Row(name, board, report, baselines[name])
 

@@ -24,9 +24,9 @@ Samples = Annotated[
         "--calibrate", metavar="F.npz", help="samples that a float model is quantised with"
     ),
 ]
-Method = Annotated[
+MethodName = Annotated[
     str,
-    typer.Option("--method", help="auto, minmax, percentile, mse or entropy"),
+    typer.Option("--method", help="of calibration: auto, minmax, percentile, mse or entropy"),
 ]
 Dtype = Annotated[str, typer.Option("--dtype", help="int8 or float32")]
 Board = Annotated[str, typer.Option("--board", help="see `tinsmith boards`", show_default=False)]

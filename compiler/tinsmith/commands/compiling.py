@@ -1,0 +1,159 @@
+"""The commands that work on a model: analyze, quantize, compile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import onnx
+import typer
+
+from ..errors import BadInput, CompileError
+from ..machine.board import load_board
+from ..pass_manager import PassContext
+from ..pipeline import canonical, compile_model, lower, quantize_model, schedule
+from ..plan.report import arena_map
+from ..quant.quality import quality_json, quality_table
+from ..quant.ranges import Method
+from . import show
+from .console import err, out, print_json, progress, reported
+from .options import AsJson, Bind, Board, Dtype, MethodName, Model, Samples, Timings, sizes
+
+ShowMap = Annotated[bool, typer.Option("--map/--no-map", help="the map of the arena")]
+
+
+def chosen_method(name: str) -> Method:
+    """Raises BadInput for an unknown calibration method."""
+    if name not in get_args(Method):
+        expected = f"one of {', '.join(get_args(Method))}"
+        raise BadInput(f"unknown calibration method {name!r}", expected=expected)
+    return cast(Method, name)
+
+
+@reported
+def analyze(
+    model: Model,
+    board: Board,
+    calibrate: Samples = None,
+    dtype: Dtype = "int8",
+    method: MethodName = "auto",
+    bind: Bind = None,
+    show_map: ShowMap = True,
+    timings: Timings = False,
+    json: AsJson = False,
+) -> None:
+    """Say what compiling would give, node by node, without writing anything."""
+    machine, how = load_board(board), chosen_method(method)
+    with progress(f"analysing {model.name}") as step:
+        context = PassContext(progress=step)
+        graph = canonical(model, context, bind=sizes(bind))
+        graph = lower(graph, dtype, calibrate, how, context)
+        program = schedule(graph, machine, None, False, context)
+    rows = show.analysis_rows(program)
+    if json:
+        data = show.analysis_data(program, rows, board, context.notes)
+        print_json({**data, "timings": context.timings} if timings else data)
+        return
+    show.analysis(program, rows, board)
+    if show_map:
+        out().print(arena_map(program.plan), markup=False)
+    show.notes(context.notes, out())
+    if timings:
+        show.timings(context.timings, out())
+
+
+@reported
+def quantize(
+    model: Model,
+    calibrate: Annotated[
+        Path, typer.Option("--calibrate", metavar="F.npz", help="samples, first axis")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="to write")],
+    method: MethodName = "auto",
+    bind: Bind = None,
+    rows: Annotated[int, typer.Option("--rows", help="how many layers to list, worst first")] = 10,
+    timings: Timings = False,
+    json: AsJson = False,
+) -> None:
+    """Quantise a float model into QDQ ONNX, and say how much noise every layer adds."""
+    how = chosen_method(method)
+    with progress(f"quantising {model.name}") as step:
+        result = quantize_model(model, calibrate, method=how, bind=sizes(bind), progress=step)
+    try:
+        onnx.save(result.model, output)
+    except OSError as error:
+        raise CompileError(f"cannot write {output}: {error.strerror}") from error
+    if json:
+        print_json(
+            {
+                "model": str(output),
+                "layers": quality_json(result.layers),
+                "notes": list(result.notes),
+                **({"timings": result.timings} if timings else {}),
+            }
+        )
+        return
+    out().print(quality_table(result.layers, rows))
+    show.notes(result.notes, out())
+    if timings:
+        show.timings(result.timings, out())
+    out().print(f"wrote {output}", markup=False)
+
+
+@reported
+def compile_(
+    model: Model,
+    board: Board,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="to write into")],
+    calibrate: Samples = None,
+    dtype: Dtype = "int8",
+    method: MethodName = "auto",
+    ram: Annotated[int | None, typer.Option(min=1, help="bytes, in place of the board's")] = None,
+    flash: Annotated[int | None, typer.Option(min=1, help="bytes, in place of the board's")] = None,
+    bind: Bind = None,
+    name: Annotated[
+        str | None, typer.Option(help="of the model in C; by default the file's")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact-plan", help="search the smallest arena with OR-tools")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="every note is an error")] = False,
+    print_after: Annotated[
+        str | None, typer.Option("--print-after", metavar="PASS", help="the graph, on stderr")
+    ] = None,
+    timings: Timings = False,
+    json: AsJson = False,
+) -> None:
+    """Compile a model for a board: C sources, the linked ELF, report.json."""
+    how = chosen_method(method)
+
+    def print_graph(pass_name: str, text: str) -> None:
+        if pass_name == print_after:
+            err().print(text, markup=False)
+
+    with progress(f"compiling {model.name} for {board}") as step:
+        project = compile_model(
+            model,
+            board=board,
+            out=output,
+            calibrate=calibrate,
+            dtype=dtype,
+            ram=ram,
+            flash=flash,
+            method=how,
+            exact_plan=exact,
+            strict=strict,
+            bind=sizes(bind),
+            name=name,
+            progress=step,
+            print_after=print_graph if print_after else None,
+        )
+    report = project.report
+    seconds = report.timings or ()
+    if json:
+        print_json(show.report_data(report))
+        return
+    show.compiled(report, output)
+    show.notes(report.notes, out())
+    if timings:
+        show.timings(seconds, out())
