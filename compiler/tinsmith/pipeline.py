@@ -113,6 +113,7 @@ def compile_model(
     strict: bool = False,
     bind: Mapping[str, int] | None = None,
     name: str | None = None,
+    pictures: bool = True,
     progress: Callable[[str], None] | None = None,
     print_after: Callable[[str, str], None] | None = None,
 ) -> CompiledProject:
@@ -127,6 +128,7 @@ def compile_model(
         exact_plan: prove the arena smallest, with the `plan` extra.
         strict: every note (a slow generic kernel, a clamped bias) is an error.
         bind: sizes of dynamic dimensions but the batch. name: of the model, by default the file's.
+        pictures: draw the arena, which takes a second.
 
     Raises CompileError: ImportFailure, UnsupportedModel, BadInput, DoesNotFit, MissingTool…
     """
@@ -144,8 +146,9 @@ def compile_model(
         raise CompileError("not compiled, because of --strict:\n  " + "\n  ".join(context.notes))
     with context.step("emit"):
         weights_bytes = write_project(folder, program)
-    with context.step("draw_arena"):
-        draw_arena(folder, program.plan, budget=arena_budget, title=program.c_name)
+    if pictures:
+        with context.step("draw_arena"):
+            draw_arena(folder, program.plan, budget=arena_budget, title=program.c_name)
     with context.step("build"):
         built = build_firmware(
             folder, program.graph, machine, ram=ram, flash=flash, peak_node=program.plan.peak_node

@@ -149,7 +149,9 @@ def _check_names(graph: GraphProto) -> None:
     """Every value is defined once and every name that is read is defined."""
     if graph.sparse_initializer:
         raise ImportFailure("sparse initializers are not supported", expected="dense initializers")
-    texts = [t for n in graph.node for t in (n.name, n.op_type, n.domain, *n.input, *n.output)]
+    texts: list[str | bytes] = [
+        t for n in graph.node for t in (n.name, n.op_type, n.domain, *n.input, *n.output)
+    ]
     texts += [i.name for i in (*graph.input, *graph.output, *graph.initializer)]
     if not all(isinstance(t, str) for t in texts):  # protobuf hands out bytes then
         raise ImportFailure("a name in the model is not UTF-8 text", hint="the file is damaged")
