@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class VerifyResult:
 
 
 def verify(
-    folder: str | Path, inputs: Inputs | None = None, *, progress: Progress | None = None
+    folder: str | PathLike[str], inputs: Inputs | None = None, *, progress: Progress | None = None
 ) -> VerifyResult:
     """Compare the device's outputs with the oracle's: bit-exact, float32 within the tolerance.
 

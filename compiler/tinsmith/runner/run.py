@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ class RunResult:
         }
 
 
-def open_project(folder: str | Path) -> Project:
+def open_project(folder: str | PathLike[str]) -> Project:
     """Raises CompileError when the folder is not a compiled project."""
     path = Path(folder)
     report = read_report(path)
@@ -88,7 +89,11 @@ def device_samples(graph: Graph, inputs: Inputs) -> list[Array]:
 
 
 def run(
-    folder: str | Path, inputs: Inputs, *, progress: Progress | None = None, processes: int = 2
+    folder: str | PathLike[str],
+    inputs: Inputs,
+    *,
+    progress: Progress | None = None,
+    processes: int = 2,
 ) -> RunResult:
     """Run a compiled project on every sample.
 
