@@ -200,7 +200,6 @@ CASES: dict[str, Make] = {
     "constant_output": lambda: model(
         [node("Add", "a a", "y")], [info("x", [1])], [info("y", [2])], {"a": ONES[0, 0, 0, :2]}
     ),
-    "weights_not_centred": quantized,
     "scale_zero": lambda: quantized(scale=0.0, zero=0),
     "two_scales": two_scales,
     "sixteen_bits": sixteen_bits,

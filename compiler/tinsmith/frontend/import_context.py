@@ -56,7 +56,6 @@ class Builder:
 
     def finish(self, outputs: Sequence[Value]) -> None:
         """Give the results their ONNX names."""
-        self._check_weights()
         for name, value in zip(self._outputs, outputs, strict=False):
             if name:
                 self.values[name] = self._named(value, name)
@@ -146,17 +145,6 @@ class Builder:
             return x
         zeros = replace(quant, zero_point=(0,) * len(quant.zero_point))
         return self.constant(f"{x.name}.centred", centred.astype(np.int8), zeros)
-
-    def _check_weights(self) -> None:
-        for node in self.nodes[self._mark :]:
-            rule = node.op.integer
-            weight = None if isinstance(rule, Absent) else rule.weight
-            source = self._dequantized.get(node.inputs[weight.index]) if weight else None
-            if source and source.type.quant and any(source.type.quant.zero_point):
-                raise NodeFailure(
-                    f"the weights {source.name!r} have a zero point that is not 0 "
-                    "and do not fit int8 without it"
-                )
 
     def _hint(self, suffix: str, index: int) -> str:
         first = next((name for name in self._outputs if name), self._origin.onnx_name)

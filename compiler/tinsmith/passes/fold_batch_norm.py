@@ -15,6 +15,7 @@ from ..ir.rewrite import Rewriter
 from ..ops import get
 from ..ops.batch_norm import affine, channel_axis
 from ..pass_manager import Pass, PassContext
+from ..quant.arithmetic import dequantize_array
 from ._chains import Chain, chain_above, emit_chain
 
 _INTO = ("conv2d", "dense")
@@ -45,7 +46,16 @@ def run(graph: Graph, context: PassContext) -> Graph:
 
 
 def _is_constant(graph: Graph, node: Node) -> bool:
-    return all(graph.is_constant(v) for v in node.inputs[1:])
+    return all(_parameter(graph, v) is not None for v in node.inputs[1:])
+
+
+def _parameter(graph: Graph, value: Value) -> Array | None:
+    """A constant, or the real values of a quantised one."""
+    made = graph.producer.get(value)
+    if made is None or made.op.name != "dequantize":
+        return graph.initializers.get(value)
+    q = graph.initializers.get(made.inputs[0])
+    return None if q is None else dequantize_array(q, made.x)
 
 
 def _foldable(graph: Graph, chain: Chain, node: Node) -> bool:
@@ -58,7 +68,8 @@ def _foldable(graph: Graph, chain: Chain, node: Node) -> bool:
 
 
 def _factor_offset(graph: Graph, node: Node) -> tuple[Array, Array]:
-    return affine(node.attrs, *(graph.constant(v) for v in node.inputs[1:]))
+    parameters = [_parameter(graph, v) for v in node.inputs[1:]]
+    return affine(node.attrs, *(p for p in parameters if p is not None))
 
 
 def _scaled(graph: Graph, head: Node, node: Node, rewriter: Rewriter) -> list[Value]:

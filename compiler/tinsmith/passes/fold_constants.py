@@ -12,6 +12,7 @@ from ..ir.rewrite import Rewriter
 from ..ops import get
 from ..ops._constants import MOVEMENTS, evaluate_constant, moved_quant
 from ..pass_manager import Pass, PassContext
+from ..quant.arithmetic import dequantize_array, quantize_array
 
 
 def run(graph: Graph, context: PassContext) -> Graph:
@@ -29,6 +30,8 @@ def run(graph: Graph, context: PassContext) -> Graph:
             rewriter.keep(node)  # an output is computed, even a constant one
         elif all(v in rewriter.initializers for v in inputs):
             _evaluate(node, inputs, rewriter)
+        elif node.op.name == "quantize" and inputs[0] in stored:
+            _requantize(node, stored[inputs[0]], rewriter)
         elif node.op.name in MOVEMENTS and inputs[0] in stored:
             q = _move(node, stored[inputs[0]], rewriter)
             if q is None:
@@ -54,6 +57,13 @@ def _evaluate(node: Node, inputs: list[Value], rewriter: Rewriter) -> None:
     )
     for value, array in zip(node.outputs, arrays, strict=True):
         rewriter.rename(value, rewriter.constant(f"{value.name}.folded", array, value.type.quant))
+
+
+def _requantize(node: Node, q: Value, rewriter: Rewriter) -> None:
+    """quantize(dequantize(constant)): some converters quantise stored weights once more."""
+    real = dequantize_array(rewriter.initializers[q], q.type)
+    made = quantize_array(real, node.y)
+    rewriter.rename(node.outputs[0], rewriter.constant(f"{node.name}.folded", made, node.y.quant))
 
 
 def _move(node: Node, q: Value, rewriter: Rewriter) -> Value | None:
