@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -21,16 +20,13 @@ from tests.plan_graphs import (
     survives,
     value,
 )
-from tinsmith.errors import InternalError, MissingTool
+from tinsmith.errors import InternalError
 from tinsmith.ir.graph import Graph
-from tinsmith.plan import exact
-from tinsmith.plan.arena import first_fit, plan_arena
+from tinsmith.plan.arena import plan_arena
 from tinsmith.plan.check import check_plan
-from tinsmith.plan.constraints import build_problem
-from tinsmith.plan.live_ranges import concats_in_place, legal_overlaps, live_buffers
+from tinsmith.plan.live_ranges import concats_in_place
 
 SEEDS = st.integers(0, 2**32 - 1)
-GAPS = (71, 186, 198, 228, 258)  # of `random_case(seed, most=8)`: no plan reaches the lower bound
 
 
 def test_chain_alternates_between_two_ends():
@@ -185,88 +181,6 @@ def test_every_plan_passes_the_checker_and_the_simulation(seed: int, alignment: 
     assert survives(*case, plan)
     assert plan.lower_bound_bytes <= plan.arena_bytes
     assert plan.proved_optimal == (plan.lower_bound_bytes == plan.arena_bytes)
-
-
-def brute_force(case, alignment: int) -> int:
-    """The smallest arena: first fit over every order finds it when no lead is negative."""
-    graph, calls = case
-    by_name = {c.node.name: c for c in calls}
-    buffers = live_buffers(graph, lambda n: by_name[n.name].scratch_bytes)
-    overlaps = legal_overlaps(graph, buffers, lambda n, i: by_name[n.name].kernel.lead_bytes(n, i))
-    problem = build_problem(buffers, overlaps, alignment)
-    orders = itertools.permutations(range(len(problem.bytes)))
-    return min(first_fit(problem, order)[1] for order in orders)
-
-
-def small_case(seed: int):
-    graph, calls = random_case(seed, most=5, views=False)
-    fixed = []
-    for c in calls:
-        leads = {i: c.kernel.lead_bytes(c.node, i) for i in range(len(c.node.inputs))}
-        fixed.append(
-            call(
-                c.node,
-                {i: max(d, 0) for i, d in leads.items() if d is not None},
-                c.scratch_bytes,
-            )
-        )
-    return graph, fixed
-
-
-def test_the_heuristic_finds_the_optimum_of_small_graphs():
-    """100 graphs of up to 7 buffers against all orders: all plans are optimal, no bound is
-    above."""
-    cases = [small_case(seed) for seed in range(160)]
-    counted = 0
-    for case in cases:
-        plan = plan_arena(*case, 4)
-        if len(plan.placed) > 7:
-            continue
-        counted += 1
-        best = brute_force(case, 4)
-        assert plan.lower_bound_bytes <= best == plan.arena_bytes
-    assert counted >= 100
-
-
-@pytest.mark.parametrize("seed", GAPS)
-def test_exact_proves_what_the_lower_bound_does_not(seed: int):
-    pytest.importorskip("ortools", reason="needs the extra tinsmith[plan]")
-    case = random_case(seed, most=8)
-    quick = plan_arena(*case, 1)
-    assert not quick.proved_optimal
-    best = plan_arena(*case, 1, exact=True)
-    check_plan(*case, best)
-    assert best.proved_optimal
-    assert best.arena_bytes == quick.arena_bytes == best.lower_bound_bytes
-
-
-def test_exact_betters_a_poor_plan(monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("ortools", reason="needs the extra tinsmith[plan]")
-    case = chain([32, 64, 16, 48, 80, 8], lead=12)
-    monkeypatch.setattr(
-        "tinsmith.plan.arena._search",
-        lambda problem, bound, budget: first_fit(problem, range(len(problem.bytes))),
-    )
-    poor, best = plan_arena(*case, 4), plan_arena(*case, 4, exact=True)
-    monkeypatch.undo()
-    check_plan(*case, best)
-    assert best.arena_bytes < poor.arena_bytes
-    assert best.proved_optimal
-    assert plan_arena(*case, 4).arena_bytes == best.arena_bytes
-
-
-def test_exact_without_ortools_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
-    def missing(name: str) -> object:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(exact.importlib, "import_module", missing)
-    case = random_case(GAPS[0], most=8)
-    with pytest.raises(MissingTool) as caught:
-        plan_arena(*case, 1, exact=True)
-    assert caught.value.render() == (
-        "error: the exact memory planner needs OR-tools, which is not installed\n"
-        "  hint: pip install 'tinsmith[plan]', or plan without --exact"
-    )
 
 
 def test_view_of_a_constant_is_copied():

@@ -17,7 +17,7 @@ from tests.plan_graphs import (
 )
 from tinsmith.ir.graph import Graph, Stage
 from tinsmith.plan.arena import plan_arena
-from tinsmith.plan.bounds import step_bounds
+from tinsmith.plan.bounds import lower_bounds
 from tinsmith.plan.live_ranges import legal_overlaps, live_buffers
 from tinsmith.plan.order import order_nodes, peak_bytes
 
@@ -92,8 +92,8 @@ def test_the_order_metric_is_the_lower_bound(seed: int):
         return by_name[n.name].kernel.lead_bytes(n, i) if n.name in by_name else None
 
     buffers = live_buffers(graph, scratch_of)
-    bounds = step_bounds(buffers, legal_overlaps(graph, buffers, lead_of), len(graph.nodes), 1)
-    assert peak_bytes(graph, scratch_of, lead_of) == max(bounds)
+    bounds = lower_bounds(buffers, legal_overlaps(graph, buffers, lead_of), len(graph.nodes), 1)
+    assert peak_bytes(graph, scratch_of, lead_of) == max(bounds.steps)
 
 
 def test_order_of_a_wide_graph_is_found_by_the_beam():

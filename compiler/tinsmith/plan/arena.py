@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from ..errors import InternalError
 from ..ir.graph import Graph, Node
 from ..kernels.kernel import KernelCall
-from .bounds import step_bounds
+from .bounds import Bounds, lower_bounds
 from .constraints import Problem, build_problem
 from .exact import solve_exact
 from .live_ranges import concats_in_place, is_view, legal_overlaps, live_buffers
 from .model import Buffer, MemoryPlan, Placed
 
+ROUNDS = 200  # of local search before it starts again
 PLACEMENTS = 1500  # tried by the local search; a budget that is not met gets four times as many
 
 Offsets = tuple[int, ...]
@@ -32,8 +33,7 @@ class _Result:
     problem: Problem
     offsets: Offsets
     arena: int
-    bound: int
-    peak_step: int
+    bounds: Bounds
 
 
 def plan_arena(
@@ -60,25 +60,15 @@ def plan_arena(
     for concat in candidates:
         buffers = live_buffers(graph, scratch_of, concat)
         overlaps = legal_overlaps(graph, buffers, lead_of)
-        bounds = step_bounds(buffers, overlaps, len(graph.nodes), alignment)
+        bounds = lower_bounds(buffers, overlaps, len(graph.nodes), alignment)
         problem = build_problem(buffers, overlaps, alignment)
-        offsets, arena = _search(problem, max(bounds), budget)
-        results.append(
-            _Result(
-                concat,
-                buffers,
-                problem,
-                offsets,
-                arena,
-                max(bounds),
-                bounds.index(max(bounds)) - 1,
-            )
-        )
+        offsets, arena = _search(problem, bounds.arena, budget)
+        results.append(_Result(concat, buffers, problem, offsets, arena, bounds))
     best = min(results, key=lambda r: r.arena)
-    offsets, arena, bound = best.offsets, best.arena, best.bound
+    offsets, arena, bound = best.offsets, best.arena, best.bounds.arena
     if exact and arena > bound:
         offsets, arena, bound = solve_exact(best.problem, offsets, bound, time_limit_s)
-    bound = min(bound, *(r.bound for r in results if r is not best), arena)
+    bound = min(bound, *(r.bounds.arena for r in results if r is not best), arena)
     return _plan(graph, best, offsets, arena, bound)
 
 
@@ -105,7 +95,7 @@ def _plan(graph: Graph, best: _Result, offsets: Offsets, arena: int, bound: int)
     at = [offsets[c] + s for c, s in zip(best.problem.cluster, best.problem.start, strict=True)]
     placed = tuple(Placed(b, o) for b, o in zip(best.buffers, at, strict=True))
     views = {n.name for n in graph.nodes if is_view(graph, n)}
-    peak = min(max(best.peak_step, 0), len(graph.nodes) - 1)
+    peak = min(max(best.bounds.peak_step, 0), len(graph.nodes) - 1)
     return MemoryPlan(
         offsets={v: p.offset for p in placed for v in p.buffer.values},
         scratch={p.buffer.name: p.offset for p in placed if p.buffer.is_scratch},
@@ -196,25 +186,29 @@ def _improve(
 ) -> tuple[tuple[Offsets, int], list[int]]:
     """Move a cluster that touches the top, or a neighbour of one, to another place in the order.
 
-    Sideways moves are kept, so that plateaus are crossed; from time to time the best is taken up
-    again.
+    One in ten moves is of any cluster, and one in ten worse orders is kept: without both, some
+    small problems get stuck. Every `ROUNDS` moves it goes back to the best, or starts at random.
     """
     rng = random.Random(seed)
-    count = len(problem.bytes)
+    every = list(range(len(problem.bytes)))
     order, current = list(best_order), best
-    for round_ in range(placements if count > 1 else 0):
-        if round_ % 150 == 149:
+    for number in range(placements if len(every) > 1 else 0):
+        if number % ROUNDS == ROUNDS - 1:
             order, current = list(best_order), best
+            if number // ROUNDS % 2:
+                order = rng.sample(every, len(every))
+                current = first_fit(problem, order)
         offsets, top = current
-        at_top = [i for i in range(count) if offsets[i] + problem.bytes[i] == top]
-        moved = rng.choice(at_top)
-        neighbours = problem.forbidden[moved]
-        if neighbours and rng.random() < 0.5:
-            moved = rng.choice(neighbours).other
+        moved = rng.choice([i for i in every if offsets[i] + problem.bytes[i] == top])
+        draw = rng.random()
+        if draw < 0.5 and problem.forbidden[moved]:
+            moved = rng.choice(problem.forbidden[moved]).other
+        elif draw > 0.9:
+            moved = rng.choice(every)
         trial = [i for i in order if i != moved]
-        trial.insert(rng.randrange(count), moved)
+        trial.insert(rng.randrange(len(every)), moved)
         found = first_fit(problem, trial)
-        if found[1] <= current[1] or rng.random() < 0.02:
+        if found[1] <= current[1] or rng.random() < 0.1:
             order, current = trial, found
         if current[1] < best[1]:
             best, best_order = current, list(order)

@@ -1,22 +1,45 @@
 """The lower bound: what no plan of a schedule can go below, legal overlaps counted.
 
-At one step the live buffers are pairwise disjoint, except that the output Y of the step's node may
+Of one step. The live buffers are pairwise disjoint, except that the output Y of the step's node may
 overlap inputs that die there. With lead D an output of y bytes at O and an input of x bytes at I
 share bytes only when O ≤ I − D, hence at most min(y − D, x) of them, and Y shares at most y in all,
 for the inputs are disjoint. So the step needs at least
 
     Σ bytes − min(y, Σ over inputs of max(0, min(y − max(D, 0), x)))
 
+Of a chain of steps, each output going over the input of its node. If no pair of the chain is
+disjoint, every output lies a lead below its input, so the first buffer lies above all the leads
+together; otherwise some step needs its bytes without that pair's share. The smaller counts.
+
 Counting in units of the alignment, rounded up, is sharper and still valid: buffers that are
-disjoint and start at multiples of the alignment share no unit. Only the unit at the top may be
-partly unused.
+disjoint and start at multiples of the alignment share no unit. Only the top one may be partly used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from .model import Buffer
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """steps: bytes that each of the steps −1 … n needs at least, index 0 being step −1.
+
+    chain: bytes that some chain of overlaps needs at least.
+    """
+
+    steps: tuple[int, ...]
+    chain: int
+
+    @property
+    def arena(self) -> int:
+        return max(*self.steps, self.chain)
+
+    @property
+    def peak_step(self) -> int:
+        return self.steps.index(max(self.steps)) - 1
 
 
 def shared_bytes(output_bytes: int, inputs: Sequence[tuple[int, int]]) -> int:
@@ -25,31 +48,53 @@ def shared_bytes(output_bytes: int, inputs: Sequence[tuple[int, int]]) -> int:
     return min(output_bytes, sum(each))
 
 
-def step_bounds(
+def lower_bounds(
     buffers: Sequence[Buffer],
     overlaps: Mapping[tuple[int, int], int],
     steps: int,
     alignment: int,
-) -> tuple[int, ...]:
-    """Bytes that each of the steps −1 … `steps` needs at least; index 0 is step −1."""
-    dying: dict[int, list[tuple[int, int]]] = {}
-    for (output, source), lead in overlaps.items():
-        dying.setdefault(output, []).append((source, lead))
-    bounds: list[int] = []
-    for step in range(-1, steps + 1):
-        live = [i for i, b in enumerate(buffers) if b.live_at(step) and b.bytes]
-        needed = sum(_units(buffers[i].bytes, alignment) for i in live)
+) -> Bounds:
+    """overlaps: (output buffer, input buffer) → lead, from `legal_overlaps`. steps: of nodes."""
+    count = _Count(buffers, overlaps, alignment)
+    each = tuple(count.needed(step) for step in range(-1, steps + 1))
+    return Bounds(each, max((count.chain(start) for _, start in overlaps), default=0))
+
+
+class _Count:
+    def __init__(
+        self, buffers: Sequence[Buffer], overlaps: Mapping[tuple[int, int], int], alignment: int
+    ) -> None:
+        self.buffers = buffers
+        self.alignment = alignment
+        self.units = [-(-b.bytes // alignment) for b in buffers]
+        self.next: dict[int, tuple[int, int]] = {}  # input → (output, lead in units)
+        self.dying: dict[int, list[int]] = {}  # output → inputs
+        for (output, source), lead in overlaps.items():
+            self.next[source] = (output, -(-lead // alignment))
+            self.dying.setdefault(output, []).append(source)
+
+    def needed(self, step: int, apart: int | None = None) -> int:
+        """Bytes of one step; buffer `apart` is taken to be disjoint from its node's output."""
+        live = [i for i, b in enumerate(self.buffers) if b.live_at(step) and b.bytes]
+        units = sum(self.units[i] for i in live)
         for i in live:
-            if buffers[i].first == step and i in dying:
-                sources = [
-                    (_units(buffers[s].bytes, alignment), _units(lead, alignment))
-                    for s, lead in dying[i]
-                ]
-                needed -= shared_bytes(_units(buffers[i].bytes, alignment), sources)
-        tops = [(buffers[i].bytes - 1) % alignment + 1 for i in live]
-        bounds.append((needed - 1) * alignment + min(tops) if needed else 0)
-    return tuple(bounds)
+            if self.buffers[i].first == step:
+                sources = [s for s in self.dying.get(i, ()) if s != apart]
+                pairs = [(self.units[s], self.next[s][1]) for s in sources]
+                units -= shared_bytes(self.units[i], pairs)
+        tops = [(self.buffers[i].bytes - 1) % self.alignment + 1 for i in live]
+        return (units - 1) * self.alignment + min(tops) if units else 0
 
-
-def _units(size: int, alignment: int) -> int:
-    return -(-size // alignment)
+    def chain(self, start: int) -> int:
+        """Bytes of the best chain that begins with the buffer `start`."""
+        best = leads = 0
+        apart: int | None = None
+        source = start
+        while source in self.next:
+            output, lead = self.next[source]
+            disjoint = self.needed(self.buffers[source].last, apart=source)
+            apart = disjoint if apart is None else min(apart, disjoint)
+            leads += lead
+            best = max(best, min(apart, leads * self.alignment + self.buffers[start].bytes))
+            source = output
+        return best
