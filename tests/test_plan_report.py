@@ -13,7 +13,7 @@ from tinsmith.plan.arena import plan_arena
 from tinsmith.plan.fit import fit
 from tinsmith.plan.model import MemoryPlan, short_name
 from tinsmith.plan.report import arena_map
-from tinsmith.plan.timeline import write_timeline
+from tinsmith.plan.timeline import draw_arena, write_timeline
 
 
 def residual() -> MemoryPlan:
@@ -163,3 +163,11 @@ def test_timeline_shows_names_lines_and_overlap(tmp_path: Path):
 def test_timeline_refuses_other_formats(tmp_path: Path):
     with pytest.raises(CompileError, match=r"arena\.gif"):
         write_timeline(plan_arena(*chain([4, 4]), 4), tmp_path / "arena.gif")
+
+
+def test_draw_arena_writes_the_pictures_and_the_map(tmp_path: Path):
+    plan = residual()
+    draw_arena(tmp_path, plan, budget=1000, title="residual")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["arena.png", "arena.svg", "arena.txt"]
+    assert (tmp_path / "arena.txt").read_text() == arena_map(plan) + "\n"
+    assert ">budget 1,000 B, above this picture<" in (tmp_path / "arena.svg").read_text()

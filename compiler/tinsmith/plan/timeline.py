@@ -55,7 +55,9 @@ def _draw(axes: Any, plan: MemoryPlan, budget: int | None) -> None:
     from matplotlib.ticker import StrMethodFormatter
 
     steps = len(plan.order)
-    top = max(plan.arena_bytes, budget or 0, 1)
+    top = max(plan.arena_bytes, 1)
+    if budget is not None and budget <= 2 * top:  # a far budget would flatten the picture
+        top = max(top, budget)
     for number, p in enumerate(sorted(plan.placed, key=lambda p: (p.buffer.first, p.offset))):
         _rectangle(axes, p, _colour(p, number))
         _label(axes, p, steps, top)
@@ -74,7 +76,9 @@ def _draw(axes: Any, plan: MemoryPlan, budget: int | None) -> None:
         ),
     ]
     if budget is not None:
-        lines.append((budget, f"budget {budget:,} B", {"color": "tab:red", "linestyle": "-."}))
+        above = "" if budget <= top else ", above this picture"
+        look = {"color": "tab:red", "linestyle": "-."}
+        lines.append((budget, f"budget {budget:,} B{above}", look))
     for height, label, look in lines:
         axes.axhline(height, label=label, linewidth=1.2, **look)
     axes.set_xlim(-1, steps + 1)
