@@ -38,6 +38,11 @@ def channels_last(rank: int) -> Perm:
     return identity(rank) if rank < 3 else (0, *range(2, rank), 1)
 
 
+def output_perm(rank: int) -> Perm:
+    """The order a graph output may have beside its old one."""
+    return channels_last(rank) if rank in (3, 4) else identity(rank)
+
+
 def permuted(shape: Shape, perm: Perm) -> Shape:
     return tuple(shape[p] for p in perm)
 
@@ -120,7 +125,7 @@ class Layouts:
         """Emit the node on new inputs; its outputs are stored with these permutations."""
         attrs = node.attrs if attrs is None else attrs
         outputs = tuple(
-            Value(v.name, permuted_type(v.type, p))
+            Value(self._name(v, p), permuted_type(v.type, p))
             for v, p in zip(node.outputs, perms, strict=True)
         )
         if tuple(inputs) == node.inputs and outputs == node.outputs and attrs == node.attrs:
@@ -129,6 +134,13 @@ class Layouts:
             self.rewriter.emit(node.op, inputs, attrs, origin=node.origin, outputs=outputs)
         for old, new, perm in zip(node.outputs, outputs, perms, strict=True):
             self.store(old, new, perm, columns)
+
+    def _name(self, old: Value, perm: Perm) -> str:
+        """The old name, unless a graph output must still be transposed and get it then."""
+        rank = old.type.rank
+        if old not in self.graph.outputs or perm in (identity(rank), output_perm(rank)):
+            return old.name
+        return self.rewriter.unique(f"{old.name}.stored")
 
     def _weight(
         self, old: Value, shape: Shape, perm: Perm, columns: tuple[int, ...] | None

@@ -32,7 +32,7 @@ def is_image(graph: Graph, value: Value) -> bool:
     waiting, seen, images = [value], {value}, 0
     while waiting:
         for node in graph.consumers.get(waiting.pop(), ()):
-            if hasattr(node.attrs, "layout"):
+            if getattr(node.attrs, "layout", "NHWC") == "NCHW":
                 images += 1
             elif node.op.name == "reduce_mean":
                 continue  # it takes any layout, and what it makes is small
@@ -63,6 +63,9 @@ def _fixed(node: Node, layouts: Layouts) -> None:
 
 def _image(node: Node, layouts: Layouts) -> None:
     """Channels last; filters are permuted like images (OIHW → OHWI)."""
+    if node.attrs.layout == "NHWC":
+        _fixed(node, layouts)
+        return
     inputs = [layouts.read(v, channels_last(v.type.rank)) for v in node.inputs]
     perms = [channels_last(v.type.rank) for v in node.outputs]
     layouts.write(node, inputs, perms, replace(node.attrs, layout="NHWC"))

@@ -11,10 +11,12 @@ axes are read. What is left is a transpose where two readers truly need differen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..ir.graph import Graph, Origin, Value
 from ..ops import get
 from ..pass_manager import Pass, PassContext
-from ._layout import Layouts, Perm, channels_last, identity, permuted_type
+from ._layout import Layouts, Perm, channels_last, identity, output_perm, permuted_type
 from ._layout_rules import is_image, rule_for
 
 
@@ -22,9 +24,11 @@ def run(graph: Graph, context: PassContext) -> Graph:
     del context
     layouts = Layouts(graph, PASS.name)
     inputs: list[Value] = []
+    input_perms: list[Perm] = []
     for value in graph.inputs:
         perm = channels_last(value.type.rank) if is_image(graph, value) else _same(value)
         inputs.append(Value(value.name, permuted_type(value.type, perm)))
+        input_perms.append(perm)
         layouts.store(value, inputs[-1], perm)
     for node in graph.nodes:
         if not layouts.weight_node(node):
@@ -38,15 +42,15 @@ def run(graph: Graph, context: PassContext) -> Graph:
     return layouts.rewriter.finish(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        input_layouts=_changed([layouts.stored(v).perm for v in graph.inputs]),
-        output_layouts=_changed(output_perms),
+        input_layouts=_composed(graph.input_layouts, input_perms),
+        output_layouts=_composed(graph.output_layouts, output_perms),
     )
 
 
 def _output(layouts: Layouts, value: Value, taken: tuple[Value, ...]) -> tuple[Value, Perm]:
     """The graph output under its own name, channels last if it is stored so."""
     perm = layouts.stored(value).perm
-    if value.type.rank not in (3, 4) or perm != channels_last(value.type.rank):
+    if perm != output_perm(value.type.rank):
         perm = _same(value)
     result = layouts.read(value, perm)
     if result.name == value.name and result not in taken:
@@ -65,9 +69,14 @@ def _same(value: Value) -> Perm:
     return identity(value.type.rank)
 
 
-def _changed(perms: list[Perm]) -> tuple[Perm | None, ...]:
-    layouts = tuple(None if p == identity(len(p)) else p for p in perms)
-    return layouts if any(layouts) else ()
+def _composed(before: tuple[Perm | None, ...], perms: Sequence[Perm]) -> tuple[Perm | None, ...]:
+    """From the ONNX order, through the order the graph had, to the one it has now."""
+    olds = before or (None,) * len(perms)
+    layouts = [
+        p if old is None else tuple(old[i] for i in p) for old, p in zip(olds, perms, strict=True)
+    ]
+    changed = tuple(None if p == identity(len(p)) else p for p in layouts)
+    return changed if any(changed) else ()
 
 
 PASS = Pass("legalize_layout", run)
