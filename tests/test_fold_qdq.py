@@ -18,8 +18,9 @@ from tinsmith.ops.dense import DenseAttrs
 from tinsmith.ops.quantize import QuantizeAttrs
 from tinsmith.ops.reshape import ReshapeAttrs
 from tinsmith.pass_manager import PassContext, run_passes
-from tinsmith.passes import fold_qdq, lower_requantize
+from tinsmith.passes import fold_qdq, insert_qdq, lower_requantize
 from tinsmith.passes.lower_requantize import bias_limits
+from tinsmith.quant.calibrate import calibrate
 
 RELU = (0.0, math.inf)
 
@@ -73,9 +74,9 @@ def assert_close(before: Graph, after: Graph, seed: int = 1, lsb: int = 1) -> No
             fed.append(q if old.type.dtype is DType.INT8 else real)
             device.append(q)
         for new, want, got in zip(after.outputs, run(before, fed), run(after, device), strict=True):
-            if want.dtype != np.int8:
-                want = np.rint(want / np.float32(new.type.scale)) + new.type.zero_point
-            error = np.abs(want.astype(int) - got.astype(int)).max()
+            real = want.dtype != np.int8
+            q = np.rint(want / np.float32(new.type.scale)) + new.type.zero_point if real else want
+            error = np.abs(q.astype(int) - got.astype(int)).max()
             assert error <= lsb, f"{new.name} differs by {error}"
 
 
@@ -263,6 +264,21 @@ def test_missing_quantize_names_the_nodes() -> None:
     assert "conv2d" in text
     assert "no QuantizeLinear follows it" in text
     assert "--calibrate" in text
+
+
+def test_calibration_fills_the_gap() -> None:
+    b = Qdq()
+    x = b.qdq(b.input("x", float32(1, 6, 6, 3)), 0.02, 0)
+    y = b.add(get("add"), [b.conv(x, 0.02, 3, pads=(1, 1, 1, 1)), x], name="sum")
+    graph = b.build([b.q(y, 0.1, 0)])
+    assert insert_qdq.gaps(graph) == ["conv2d 'conv2d5'"]
+    samples = [np.random.default_rng(0).uniform(-2, 2, (8, 1, 6, 6, 3)).astype(np.float32)]
+    context = PassContext(calibration=calibrate(graph, samples, "minmax"))
+    filled = run_passes(graph, [insert_qdq.PASS], context)
+    assert insert_qdq.gaps(filled) == []
+    folded = fold(filled)
+    assert names(folded) == ["conv2d", "add"]
+    assert_close(filled, folded, lsb=2)
 
 
 def test_float_graph_is_refused() -> None:

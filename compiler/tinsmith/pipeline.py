@@ -227,17 +227,19 @@ def lower(
                 "the model is quantised and cannot run in float32", hint="leave out --dtype float32"
             )
         return run_passes(graph, TO_FLOAT32, context)
-    if not is_quantized(graph):
-        if samples is None:
-            raise CompileError(
-                "the model is float32, and int8 needs to know the range of its values",
-                hint="give samples with --calibrate F.npz, or compile with --dtype float32",
-            )
-        with context.step("calibrate"):
-            context.calibration = calibrate(graph, read_samples(samples, graph), method)
-        graph = run_passes(graph, QUANTIZE, context)
-    elif samples is not None:
-        context.note("the calibration samples are not used: the model is quantised already")
+    if samples is None and not is_quantized(graph):
+        raise CompileError(
+            "the model is float32, and int8 needs to know the range of its values",
+            hint="give samples with --calibrate F.npz, or compile with --dtype float32",
+        )
+    if samples is not None:
+        missing = insert_qdq.gaps(graph)
+        if missing:
+            with context.step("calibrate"):
+                context.calibration = calibrate(graph, read_samples(samples, graph), method)
+            graph = run_passes(graph, QUANTIZE, context)
+        else:
+            context.note("the calibration samples are not used: the model is quantised already")
     return run_passes(graph, TO_INT8, context)
 
 

@@ -24,6 +24,7 @@ from ..quant.arithmetic import quantize_array
 from ..quant.calibrate import Calibration
 from ..quant.weights import activation_quant, quantize_bias, quantize_weights
 from ._activation_quants import activation_quants
+from ._int8_types import decide_quants, float_islands
 
 NAME = "insert_qdq"
 
@@ -42,6 +43,11 @@ def run(graph: Graph, context: PassContext) -> Graph:
 
 
 PASS = Pass(NAME, run)
+
+
+def gaps(graph: Graph) -> list[str]:
+    """The nodes of a QDQ graph that only calibration can make int8."""
+    return [str(node.origin) for node, _ in float_islands(graph, decide_quants(graph))]
 
 
 class _Inserter:

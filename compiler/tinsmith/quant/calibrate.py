@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import BadInput
 from ..ir.dtypes import Array, DType, Quant
 from ..ir.graph import Graph, Value
-from .batch import run_batched
+from .batch import fold_weights, run_batched
 from .ranges import BINS, METHODS, Histogram, Method, choose_range
 from .weights import activation_quant
 
@@ -60,6 +60,7 @@ def calibrate(
         raise BadInput(f"unknown calibration method {method!r}", expected=", ".join(METHODS))
     if not samples or any(len(s) == 0 for s in samples):
         raise BadInput("there are no calibration samples", expected="at least one sample")
+    graph = fold_weights(graph)
     total = len(samples[0]) * (1 if method == "minmax" else 2)
     seen = _Progress(progress, total)
     limits = _limits(graph, samples, seen)
