@@ -85,8 +85,7 @@ def test_float_literals_are_exact(tmp_path: Path) -> None:
     )
     got = np.array(_compile_and_print(tmp_path, body).split(), np.uint32)
     np.testing.assert_array_equal(got, values.view(np.uint32))
-    with pytest.raises(ValueError, match="NaN"):
-        c_float(math.nan)
+    assert c_float(math.nan) == "NAN"
 
 
 @given(st.text(max_size=80))

@@ -50,10 +50,13 @@ def c_int64(value: int) -> str:
 
 
 def c_float(value: float) -> str:
-    """The shortest decimal literal that reads back as the same float32; INFINITY needs math.h."""
+    """The shortest decimal literal that reads back as the same float32.
+
+    INFINITY and NAN need math.h.
+    """
     single = np.float32(value)
     if np.isnan(single):
-        raise ValueError("NaN has no C literal")
+        return "NAN"
     if np.isinf(single):
         return "INFINITY" if single > 0 else "-INFINITY"
     text = str(single)
