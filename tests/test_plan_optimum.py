@@ -123,5 +123,5 @@ def test_exact_without_ortools_says_what_to_install(monkeypatch: pytest.MonkeyPa
         plan_arena(*case, 1, exact=True)
     assert caught.value.render() == (
         "error: the exact memory planner needs OR-tools, which is not installed\n"
-        "  hint: pip install 'tinsmith[plan]', or plan without --exact"
+        "  hint: pip install 'tinsmith[plan]', or plan without --exact-plan"
     )

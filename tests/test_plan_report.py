@@ -117,7 +117,7 @@ def test_fit_tells_of_the_exact_planner_when_it_might_help():
     with pytest.raises(DoesNotFit) as caught:
         fit(plan, 95)
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith("let the exact planner look for a smaller plan; ")
+    assert caught.value.hint.startswith("look for a smaller plan with --exact-plan; ")
     assert (
         caught.value.expected == "at most 95 B of 95 B RAM; no plan of this schedule is below 90 B"
     )

@@ -61,5 +61,5 @@ def _load() -> Any:
     except ModuleNotFoundError as error:
         raise MissingTool(
             "the exact memory planner needs OR-tools, which is not installed",
-            hint="pip install 'tinsmith[plan]', or plan without --exact",
+            hint="pip install 'tinsmith[plan]', or plan without --exact-plan",
         ) from error

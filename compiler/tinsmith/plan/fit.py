@@ -56,7 +56,7 @@ def _describe(buffer: Buffer, plan: MemoryPlan) -> str:
 def _advice(plan: MemoryPlan, room: int) -> str:
     ideas: list[str] = []
     if plan.lower_bound_bytes <= room:
-        ideas.append("let the exact planner look for a smaller plan")
+        ideas.append("look for a smaller plan with --exact-plan")
     ideas += [
         "take a board with more RAM",
         f"give {short_name(plan.peak_node, _NAME)} fewer channels, or its input a lower resolution",
