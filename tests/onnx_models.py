@@ -39,6 +39,9 @@ def model(
     domains: Sequence[str] = (),
 ) -> ModelProto:
     tensors = [numpy_helper.from_array(a, name) for name, a in (constants or {}).items()]
+    for i, made in enumerate(nodes):  # onnxruntime wants names to be unique
+        if made.name in {n.name for n in nodes[:i]}:
+            made.name += f"_{i}"
     graph = helper.make_graph(nodes, "net", inputs, outputs, tensors)
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)

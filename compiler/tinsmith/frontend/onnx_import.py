@@ -48,7 +48,7 @@ class CheckReport:
     Attributes:
         unsupported: every node that cannot be imported, with its reason.
         operators: nodes per ONNX operator type.
-        parameters: elements of the initializers.
+        parameters: elements of the weights and biases.
         macs: multiply-accumulates of the nodes that can be imported.
         inputs, outputs: names with their types as imported.
     """
@@ -87,13 +87,14 @@ def check_model(source: ModelSource, *, bind: Mapping[str, int] | None = None) -
     def types(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
         return tuple((n, str(v.type) if (v := values.get(n)) else "unknown") for n in names)
 
+    arrays = importer.weights.values()
     if not importer.unsupported:
-        importer.graph()
+        arrays = importer.graph().initializers.values()  # without scales and shapes
     return CheckReport(
         importer.name,
         tuple(importer.unsupported),
         dict(sorted(Counter(n.op_type for n in importer.originals).items())),
-        sum(a.size for a in importer.weights.values() if a.dtype.kind in "fiu"),
+        sum(a.size for a in arrays),
         sum(n.op.macs(n) for n in importer.builder.nodes),
         types([i.name for i in proto.input if i.name not in importer.weights]),
         types([o.name for o in proto.output]),
