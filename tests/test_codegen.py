@@ -30,12 +30,14 @@ from tinsmith.codegen.c_text import (
 from tinsmith.codegen.emit import Program, emit, model_view
 from tinsmith.codegen.environment import environment
 from tinsmith.errors import CompileError, InternalError
-from tinsmith.ir.graph import Graph
+from tinsmith.ir.dtypes import float32
+from tinsmith.ir.graph import Graph, Value
 from tinsmith.kernels import registry
 from tinsmith.kernels.kernel import Kernel
 from tinsmith.kernels.select import select_kernels
 from tinsmith.machine.target import load_target
 from tinsmith.ops.conv2d import Conv2dAttrs
+from tinsmith.ops.reshape import ReshapeAttrs
 
 from .host_c import SANITIZE, Job, compile_c, program, run_jobs, write
 from .int8_nets import Int8Net
@@ -332,6 +334,31 @@ def test_names_that_are_not_c(tmp_path: Path) -> None:
     assert emitted.c_name == "model_9_int_main"
     sample = [np.zeros((1, 4, 4, 2), np.int8)]
     run_jobs(tmp_path, [Job(emitted, [sample])])
+
+
+def test_graphs_without_any_code(tmp_path: Path) -> None:
+    """An output that is an input, a view of it, twice the same output; int8 and float32."""
+    net = Int8Net("nothing", 1)
+    x = net.input(1, 2, 3, 4)
+    only_view = Int8Net("view", 1)
+    y = only_view.input(1, 2, 3, 4)
+    flat = only_view.add("reshape", [y], ReshapeAttrs((4, 6)))
+    real = Value("x", float32(1, 5))
+    graphs = [
+        net.build(x),
+        only_view.build(flat, y, flat),
+        Graph("real", (real,), (real,), {}, ()),
+    ]
+    rng = np.random.default_rng(0)
+    jobs = [
+        Job(program(g), [[rng.integers(-9, 9, v.type.shape).astype(v.type.dtype.numpy)]])
+        for g in graphs
+        for v in g.inputs
+    ]
+    for job, rows in zip(jobs, run_jobs(tmp_path, jobs), strict=True):
+        ((given,),) = job.samples
+        for got in rows[0]:
+            np.testing.assert_array_equal(got.ravel(), given.ravel())
 
 
 def test_a_constant_output_is_refused() -> None:

@@ -99,7 +99,7 @@ def model_view(program: Program) -> ModelView:
         steps=steps,
         weights=weights.views(),
         samples=tuple(_samples(program, inputs, outputs)),
-        uses_float=any(v.type.dtype is DType.FLOAT32 for n in graph.nodes for v in n.outputs),
+        uses_float=any(v.type.dtype is DType.FLOAT32 for v in graph.values),
     )
 
 
