@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,13 +25,19 @@ def firmware(project_dir: Path, *, trace: bool = False, twin: bool = False) -> P
 
 
 def build(
-    project_dir: Path, board: Board, *, trace: bool = False, extra_cflags: Sequence[str] = ()
+    project_dir: Path,
+    board: Board,
+    *,
+    trace: bool = False,
+    extra_cflags: Sequence[str] = (),
+    peak_node: str | None = None,
 ) -> Path:
     """Compile and link; returns the ELF for `board` (its twin's, if any, lies beside it).
 
     Sources are the project's own `.c`, `runtime/` and `harness/` (see `harness.write_harness`).
     Beside the objects lie `.su` files with stack sizes, beside an ELF its `.map`.
     With `trace` the model reports every node's output. `extra_cflags` go to compiler and linker.
+    `peak_node` is named when RAM does not suffice.
 
     Raises MissingTool without the compiler, DoesNotFit when the board's memory is too small,
     InternalError with the compiler's words when generated code does not compile.
@@ -39,7 +46,8 @@ def build(
     cc = find_program(target.cc, target.debian_packages, f"target {target.name}")
     elf = firmware(project_dir, trace=trace)
     objects = elf.parent.relative_to(project_dir) / "obj"
-    (project_dir / objects).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(project_dir / objects, ignore_errors=True)
+    (project_dir / objects).mkdir(parents=True)
     flags = [*target.cflags, *extra_cflags, *(["-DTS_TRACE"] if trace else [])]
     command = [cc, "-std=c11", *flags, *WARNINGS, "-fstack-usage"]
     command += [f"-I{folder}" for folder in _INCLUDES if (project_dir / folder).is_dir()]
@@ -59,10 +67,13 @@ def build(
         list(pool.map(compile_one, jobs))
     outputs = [output for _, output in jobs]
     flags = [*target.cflags, *extra_cflags]
-    _link(project_dir, board, [cc, *flags], outputs, elf, "link.ld")
-    if board.twin:
-        twin = firmware(project_dir, trace=trace, twin=True)
-        _link(project_dir, board, [cc, *flags], outputs, twin, "link_twin.ld")
+    try:
+        _link(project_dir, board, [cc, *flags], outputs, elf, "link.ld")
+        if board.twin:
+            twin = firmware(project_dir, trace=trace, twin=True)
+            _link(project_dir, board, [cc, *flags], outputs, twin, "link_twin.ld")
+    except _Overflow as overflow:
+        raise _does_not_fit(board, overflow.bytes, peak_node) from None
     return elf
 
 
@@ -93,11 +104,18 @@ def _link(
     overflows = _OVERFLOW.findall(done.stderr)
     if not overflows:
         raise InternalError(f"linking for {board.name} failed:\n{tail(done.stderr)}")
-    raise does_not_fit(board, {name: int(count) for name, count in overflows})
+    raise _Overflow({name: int(count) for name, count in overflows})
 
 
-def does_not_fit(board: Board, overflow: dict[str, int], node: str | None = None) -> DoesNotFit:
-    """The error for memory regions exceeded by so many bytes. `node`: the one that peaks."""
+class _Overflow(Exception):
+    """The linker ran out of memory. bytes: too many, by region."""
+
+    def __init__(self, overflows: Mapping[str, int]) -> None:
+        super().__init__()
+        self.bytes = overflows
+
+
+def _does_not_fit(board: Board, overflow: Mapping[str, int], peak_node: str | None) -> DoesNotFit:
     parts: list[str] = []
     for name, count in overflow.items():
         region = board.region(name)
@@ -110,6 +128,6 @@ def does_not_fit(board: Board, overflow: dict[str, int], node: str | None = None
         )
     return DoesNotFit(
         f"the firmware needs {' and '.join(parts)}",
-        node=node,
+        node=peak_node if "ram" in overflow else None,
         hint="take a larger board or a smaller model",
     )

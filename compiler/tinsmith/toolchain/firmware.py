@@ -43,11 +43,7 @@ def build_firmware(
     """
     model = ModelBinding.of(graph)
     write_harness(project_dir, board, [model])
-    try:
-        elf = build(project_dir, board)
-    except DoesNotFit as error:
-        error.node = error.node or peak_node
-        raise
+    elf = build(project_dir, board, peak_node=peak_node)
     sizes = measure_sizes(elf, (model.name, f"{model.name}_weights"))
     check_budget(sizes, board, ram=ram, flash=flash, node=peak_node)
     stack = worst_case_stack(elf, board, f"{model.name}_run")
