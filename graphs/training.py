@@ -73,16 +73,15 @@ class TorchOps:
 
 @dataclass
 class OnnxOps:
-    """Writes the network as ONNX nodes; values are their names."""
+    """Writes the network as ONNX nodes. A value is a name: of its layer, then what came after."""
 
     names: dict[nn.Module, str]
     nodes: list[Any] = field(default_factory=list)
     tensors: list[Any] = field(default_factory=list)
 
-    def emit(self, op: str, inputs: list[str], name: str = "", **attributes: Any) -> str:
-        name = name or f"{op.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [f"{name}_out"], name, **attributes))
-        return f"{name}_out"
+    def emit(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
+        return name
 
     def parameter(self, name: str, tensor: torch.Tensor | np.ndarray) -> str:
         array = tensor.detach().numpy() if isinstance(tensor, torch.Tensor) else tensor
@@ -113,24 +112,24 @@ class OnnxOps:
                 raise TypeError(f"no ONNX form for {module}")
 
     def relu(self, x: str) -> str:
-        return self.emit("Relu", [x])
+        return self.emit("Relu", [x], f"{x.removesuffix('_norm')}_relu")
 
     def relu6(self, x: str) -> str:
-        at = len(self.nodes)
-        limits = [self.parameter(f"limit_{at}_{v}", np.array(v)) for v in (0, 6)]
-        return self.emit("Clip", [x, *limits])
+        name = f"{x.removesuffix('_norm')}_relu6"
+        limits = [self.parameter(f"{name}_{k}", np.array(v)) for k, v in (("min", 0), ("max", 6))]
+        return self.emit("Clip", [x, *limits], name)
 
     def add(self, a: str, b: str) -> str:
-        return self.emit("Add", [a, b])
+        return self.emit("Add", [a, b], f"{a.rpartition('.')[0]}.add")
 
     def pool(self, x: str) -> str:
-        return self.emit("GlobalAveragePool", [x])
+        return self.emit("GlobalAveragePool", [x], "pool")
 
     def flatten(self, x: str) -> str:
-        return self.emit("Flatten", [x], axis=1)
+        return self.emit("Flatten", [x], f"{x}_flat", axis=1)
 
     def softmax(self, x: str) -> str:
-        return self.emit("Softmax", [x], axis=1)
+        return self.emit("Softmax", [x], "softmax", axis=1)
 
 
 def conv(inputs: int, outputs: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -179,9 +178,9 @@ def save(
     """
     ops = OnnxOps({module: name for name, module in network.named_modules()})
     result = network.run(ops, "x")
-    ops.nodes[-1].output[0] = "y"
-    if result != f"{ops.nodes[-1].name}_out":
+    if result != ops.nodes[-1].output[0]:
         raise ValueError("the last node must make the output")
+    ops.nodes[-1].output[0] = "y"
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
         for name, shape in zip(("x", "y"), shapes, strict=True)

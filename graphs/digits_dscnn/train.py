@@ -27,18 +27,21 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList()
         channels = 16
         for outputs, stride in BLOCKS:
-            depthwise = conv(channels, channels, stride=stride, groups=channels)
-            pointwise = conv(channels, outputs, size=1)
-            norms = nn.BatchNorm2d(channels), nn.BatchNorm2d(outputs)
-            self.blocks.append(nn.ModuleList([depthwise, norms[0], pointwise, norms[1]]))
+            layers = {
+                "depthwise": conv(channels, channels, stride=stride, groups=channels),
+                "depthwise_norm": nn.BatchNorm2d(channels),
+                "pointwise": conv(channels, outputs, size=1),
+                "pointwise_norm": nn.BatchNorm2d(outputs),
+            }
+            self.blocks.append(nn.ModuleDict(layers))
             channels = outputs
         self.classifier = nn.Linear(channels, 10)
 
     def run(self, ops, x):
         x = ops.relu6(ops.layer(ops.layer(x, self.stem), self.stem_norm))
-        for depthwise, norm, pointwise, pointwise_norm in self.blocks:
-            x = ops.relu6(ops.layer(ops.layer(x, depthwise), norm))
-            x = ops.relu6(ops.layer(ops.layer(x, pointwise), pointwise_norm))
+        for block in self.blocks:
+            x = ops.relu6(ops.layer(ops.layer(x, block["depthwise"]), block["depthwise_norm"]))
+            x = ops.relu6(ops.layer(ops.layer(x, block["pointwise"]), block["pointwise_norm"]))
         return ops.softmax(ops.layer(ops.flatten(ops.pool(x)), self.classifier))
 
 

@@ -79,6 +79,7 @@ def measure(models: Path, folder: Path) -> Iterator[Row]:
         for board in BOARDS:
             project = folder / f"{name}-{board}"
             tinsmith.compile(models / "mlperf_tiny" / f"{name}_int8.onnx", board=board, out=project)
+            tinsmith.verify(project).check()
             bench(project)
             report = json.loads((project / "report.json").read_text())
             yield Row(name, board, report, baselines[name])
@@ -123,7 +124,7 @@ def draw(rows: list[Row], path: Path) -> None:
         axis.set_yscale("log")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("instructions per inference")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[-1].legend(frameon=False, fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
 
