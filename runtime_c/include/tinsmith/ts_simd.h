@@ -25,26 +25,68 @@ static inline void ts_store_u32(int8_t *p, uint32_t word)
     memcpy(p, &word, sizeof word);
 }
 
-/* Copies forward, word by word; the regions may overlap when `to` is before `from`. */
+/* Keeps the compiler from turning the loop around it into a call of memcpy or memset, which small C
+ * libraries implement byte by byte. */
+#if defined(__GNUC__)
+#define TS_KEEP(word) __asm volatile("" : "+r"(word))
+#else
+#define TS_KEEP(word) (void)(word)
+#endif
+
+/* Copies forward, 16 bytes at a time; the regions may overlap when `to` is before `from`. */
 static inline void ts_copy_s8(int8_t *to, const int8_t *from, int32_t bytes)
 {
     int32_t i = 0;
+#if defined(__ARM_FEATURE_MVE)
+    for (; i + 16 <= bytes; i += 16) {
+        vstrbq_s8(to + i, vldrbq_s8(from + i));
+    }
+#else
+    for (; i + 16 <= bytes; i += 16) {
+        uint32_t a = ts_load_u32(from + i), b = ts_load_u32(from + i + 4);
+        uint32_t c = ts_load_u32(from + i + 8), d = ts_load_u32(from + i + 12);
+        TS_KEEP(a);
+        ts_store_u32(to + i, a);
+        ts_store_u32(to + i + 4, b);
+        ts_store_u32(to + i + 8, c);
+        ts_store_u32(to + i + 12, d);
+    }
+#endif
     for (; i + 4 <= bytes; i += 4) {
-        ts_store_u32(to + i, ts_load_u32(from + i));
+        uint32_t word = ts_load_u32(from + i);
+        TS_KEEP(word);
+        ts_store_u32(to + i, word);
     }
     for (; i < bytes; ++i) {
-        to[i] = from[i];
+        uint32_t byte = (uint8_t)from[i];
+        TS_KEEP(byte);
+        to[i] = (int8_t)byte;
     }
 }
 
 static inline void ts_fill_s8(int8_t *to, int8_t value, int32_t bytes)
 {
-    const uint32_t word = 0x01010101u * (uint8_t)value;
+    uint32_t word = 0x01010101u * (uint8_t)value;
     int32_t i = 0;
+#if defined(__ARM_FEATURE_MVE)
+    for (; i + 16 <= bytes; i += 16) {
+        vstrbq_s8(to + i, vdupq_n_s8(value));
+    }
+#else
+    for (; i + 16 <= bytes; i += 16) {
+        TS_KEEP(word);
+        ts_store_u32(to + i, word);
+        ts_store_u32(to + i + 4, word);
+        ts_store_u32(to + i + 8, word);
+        ts_store_u32(to + i + 12, word);
+    }
+#endif
     for (; i + 4 <= bytes; i += 4) {
+        TS_KEEP(word);
         ts_store_u32(to + i, word);
     }
     for (; i < bytes; ++i) {
+        TS_KEEP(word);
         to[i] = value;
     }
 }

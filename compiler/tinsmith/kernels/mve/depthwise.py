@@ -80,15 +80,16 @@ def _scratch(node: Node, graph: Graph) -> int:
 
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    """Per eight channels: int32 biases, multipliers, shifts (even, then odd channels), taps × 8."""
+    """Per eight channels: biases, taps × 8, {multipliers, shifts}: even, then odd channels."""
     c = bound_channels(node, graph)
     taps = pad_axis(_taps(node, graph), 1, 8)
-    rows = [pad_axis(a, 0, 8) for a in (c.bias, c.multiplier, c.shift)]
+    bias, multiplier, shift = (pad_axis(a, 0, 8) for a in (c.bias, c.multiplier, c.shift))
     stream: list[bytes] = []
     for base in range(0, taps.shape[1], 8):
-        order = [base + i for i in (0, 2, 4, 6, 1, 3, 5, 7)]
-        stream += [row[order].tobytes() for row in rows]
-        stream.append(np.ascontiguousarray(taps[:, base : base + 8]).tobytes())
+        even, odd = slice(base, base + 8, 2), slice(base + 1, base + 8, 2)
+        parts = [bias[even], bias[odd], taps[:, base : base + 8]]
+        parts += [multiplier[even], shift[even], multiplier[odd], shift[odd]]
+        stream += [np.ascontiguousarray(p).tobytes() for p in parts]
     return {"stream": Constant(np.frombuffer(b"".join(stream), np.int8), 8)}
 
 
