@@ -15,7 +15,7 @@ from tinsmith.ir.builder import GraphBuilder
 from tinsmith.ir.dtypes import DType, Quant, TensorType, float32, int8
 from tinsmith.ir.graph import Graph, Node, Origin, Stage, Value
 from tinsmith.ir.interpret import run
-from tinsmith.ir.opdef import NoAttrs
+from tinsmith.ir.opdef import Absent, NoAttrs
 from tinsmith.ir.parser import ParseError, parse
 from tinsmith.ir.printer import print_graph
 from tinsmith.ir.rewrite import Rewriter, live_nodes, rewrite_nodes
@@ -64,7 +64,9 @@ def test_every_case_of_every_operator_prints_and_parses() -> None:
     for op in registry().values():
         for case in op.cases if isinstance(op.cases, tuple) else ():
             b = GraphBuilder(f"{op.name}_{case.name}")
-            values = [b.input(f"x{i}", float32(*s)) for i, s in enumerate(case.inputs)]
+            integer = isinstance(op.onnx_export, Absent)  # has an int8 form only
+            types = [int8(s, 0.1, 0) if integer else float32(*s) for s in case.inputs]
+            values = [b.input(f"x{i}", t) for i, t in enumerate(types)]
             for i, param in enumerate(case.params):
                 array = np.ones(param, np.float32) if isinstance(param, tuple) else param
                 values.append(b.constant(f"p{i}", array))
