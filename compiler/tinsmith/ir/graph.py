@@ -1,6 +1,7 @@
 """The IR on one screen: Value, Node, Graph. All frozen; SSA; nodes in topological order.
 
-Graph  = name, stage, inputs: Value*, outputs: Value*, initializers: {Value: array}, Node*
+Graph  = name, stage, inputs: Value*, outputs: Value*, initializers: {Value: array}, Node*,
+         updates: (state, new)*
 Node   = op: OpDef, inputs: Value*, outputs: Value*, attrs, Origin
 Value  = name, TensorType          (names are unique in a graph)
 Origin = the ONNX node it came from, the passes that rewrote it
@@ -85,6 +86,8 @@ class Graph:
     # Permutation from the ONNX axis order to this graph's, by position; absent: the same.
     input_layouts: tuple[tuple[int, ...] | None, ...] = ()
     output_layouts: tuple[tuple[int, ...] | None, ...] = ()
+    # Mutable state: (initializer, the value whose bytes replace it when the graph has run).
+    updates: tuple[tuple[Value, Value], ...] = ()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Graph):
@@ -99,7 +102,13 @@ class Graph:
 
     def _key(self) -> tuple[object, ...]:
         layouts = (self.input_layouts, self.output_layouts)
-        return (self.name, self.stage, self.inputs, self.outputs, self.nodes, layouts)
+        ends = (self.inputs, self.outputs, self.updates)
+        return (self.name, self.stage, *ends, self.nodes, layouts)
+
+    @cached_property
+    def state(self) -> tuple[Value, ...]:
+        """The initializers that a run changes: they live in RAM, not in flash."""
+        return tuple(old for old, _ in self.updates)
 
     @cached_property
     def producer(self) -> Mapping[Value, Node]:
@@ -125,7 +134,7 @@ class Graph:
         return self.initializers[value]
 
     def is_constant(self, value: Value) -> bool:
-        return value in self.initializers
+        return value in self.initializers and value not in self.state
 
     def activations(self, node: Node) -> tuple[Value, ...]:
         """The node's inputs that are computed or fed, not constant."""
@@ -140,6 +149,7 @@ class Graph:
         """A copy with other nodes, its unused initializers dropped."""
         nodes = tuple(nodes)
         read = {v for n in nodes for v in n.inputs} | set(changes.get("outputs", self.outputs))
+        read |= {old for old, _ in changes.get("updates", self.updates)}
         pool = changes.pop("initializers", self.initializers)
         kept = {v: a for v, a in pool.items() if v in read}
         return replace(self, nodes=nodes, initializers=kept, **changes)

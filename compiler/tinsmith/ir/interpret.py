@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,6 +64,25 @@ def run(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
     for node, outputs in trace(graph, inputs):
         produced |= {v: a for v, a in zip(node.outputs, outputs, strict=True) if v in wanted}
     return tuple(_fetch(graph, produced, v) for v in graph.outputs)
+
+
+def run_step(
+    graph: Graph, inputs: Sequence[Array], state: Mapping[Value, Array]
+) -> tuple[tuple[Array, ...], dict[Value, Array]]:
+    """Run one sample of a graph with state: its outputs, and the state after it.
+
+    state: the array of every value of `graph.state`.
+    """
+    current = replace(graph, initializers={**graph.initializers, **state})
+    wanted = {new for _, new in graph.updates}
+    produced: dict[Value, Array] = {}
+    ends = replace(current, outputs=(*graph.outputs, *wanted))
+    for node, outputs in trace(ends, inputs):
+        produced |= dict(zip(node.outputs, outputs, strict=True))
+        produced = {v: a for v, a in produced.items() if v in ends.outputs}
+    live = {**dict(zip(graph.inputs, inputs, strict=True)), **produced}
+    results = tuple(_fetch(current, live, v) for v in graph.outputs)
+    return results, {old: produced[new] for old, new in graph.updates}
 
 
 def run_batch(graph: Graph, batches: Sequence[Array]) -> tuple[Array, ...]:

@@ -4,7 +4,7 @@
     line      = "input" value ":" type ["from" ints] | "const" value ":" type "=" data
               | outs "=" op "(" [value {"," value}] ")" ["{" attrs "}"]
                 ["@" string string "[" passes "]"]
-              | "output" value ["from" ints]
+              | "output" value ["from" ints] | "update" value "=" value
     type      = dtype "[" dims "]" ["q(" quant ")"]
     quant     = scale "," zero_point | list "," list "," "axis=" int
     data      = list | "base64" string
@@ -156,6 +156,7 @@ class _GraphParser:
         self.outputs: list[Value] = []
         self.initializers: dict[Value, Array] = {}
         self.nodes: list[Node] = []
+        self.updates: list[tuple[Value, Value]] = []
         self.layouts: dict[str, list[tuple[int, ...] | None]] = {"input": [], "output": []}
 
     def line(self, line: _Line) -> None:
@@ -170,6 +171,10 @@ class _GraphParser:
         elif line.accept("output"):
             self.outputs.append(self.values[line.value_name()])
             self.layouts["output"].append(line.ints() if line.accept("from") else None)
+        elif line.accept("update"):
+            old = self.values[line.value_name()]
+            line.expect("=")
+            self.updates.append((old, self.values[line.value_name()]))
         elif line.accept("const"):
             self._constant(line)
         else:
@@ -249,6 +254,7 @@ class _GraphParser:
             stage,
             _layouts(self.layouts["input"]),
             _layouts(self.layouts["output"]),
+            tuple(self.updates),
         )
 
 

@@ -28,6 +28,7 @@ def print_graph(graph: Graph, *, elide_constants: bool = False) -> str:
     lines += [node_text(n) for n in graph.nodes]
     for i, v in enumerate(graph.outputs):
         lines.append(f"output {value_ref(v)}{_layout(graph.output_layouts, i)}")
+    lines += [f"update {value_ref(old)} = {value_ref(new)}" for old, new in graph.updates]
     return "\n".join(lines) + "\n"
 
 

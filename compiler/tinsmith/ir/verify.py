@@ -75,7 +75,26 @@ def _initializers_match(graph: Graph) -> Iterator[str]:
             yield f"initializer %{value.name} has {len(quant.scale)} scales along axis {quant.axis}"
 
 
+def _updates_follow(graph: Graph) -> Iterator[str]:
+    """State has one update, of its own type, and nobody reads the old bytes once they are replaced."""
+    if len(set(graph.state)) != len(graph.state):
+        yield "a state value is updated twice"
+    for old, new in graph.updates:
+        if old not in graph.initializers:
+            yield f"state %{old.name} is not an initializer"
+        elif (old.type.shape, old.type.dtype) != (new.type.shape, new.type.dtype):
+            yield f"state %{old.name} : {old.type} is updated by a {new.type}"
+        writers = [i for i, n in enumerate(graph.nodes) if new in n.outputs]
+        readers = [i for i, n in enumerate(graph.nodes) if old in n.inputs]
+        if not writers:
+            yield f"the update of state %{old.name} is never computed"
+        elif readers and max(readers) > writers[0]:
+            yield f"{_at(graph.nodes[max(readers)])} reads state %{old.name} after its update"
+
+
 def _activations_are_quantized(graph: Graph) -> Iterator[str]:
+    if graph.updates:
+        return  # gradients are int8 with an exponent of their own, known at run time
     for value in (*graph.inputs, *(v for n in graph.nodes for v in n.outputs)):
         if value.type.dtype is DType.INT8 and value.type.quant is None:
             yield f"%{value.name} is int8 without a scale"
@@ -104,13 +123,14 @@ _STRUCTURE: tuple[Rule, ...] = (
     _defined_before_use,
     _types_follow,
     _initializers_match,
+    _updates_follow,
 )
 _QUANTIZED: tuple[Rule, ...] = (_activations_are_quantized, _integer_operators, _layout_is_nhwc)
 _SCHEDULED: tuple[Rule, ...] = (_activations_are_quantized, _layout_is_nhwc)
 _STAGES: dict[Stage, tuple[Rule, ...]] = {
     Stage.FLOAT: (),
     Stage.QUANTIZED: _QUANTIZED,
-    Stage.TRAINING: _QUANTIZED,
+    Stage.TRAINING: (_layout_is_nhwc,),
     Stage.PARTITIONED: _QUANTIZED,
     Stage.SCHEDULED: _SCHEDULED,
     Stage.PLANNED: _SCHEDULED,
