@@ -20,6 +20,7 @@ class DType(StrEnum):
     UINT8 = "uint8"
     INT16 = "int16"
     INT32 = "int32"
+    UINT32 = "uint32"
     INT64 = "int64"
     BOOL = "bool"
 

@@ -111,7 +111,7 @@ class OpDef:
     onnx_import: Mapping[str, Callable[..., Any]] | Absent
     onnx_export: Callable[..., Any] | Absent
     cases: tuple[Case, ...] | Absent
-    gradient: Callable[..., Any] | Absent = Absent("on-device training is not built yet")
+    gradient: Callable[..., Any] | Absent = Absent("training does not go through it")
     relax: Callable[..., Any] | Absent = Absent("the TVM back end is not built yet")
     is_view: bool = False
 

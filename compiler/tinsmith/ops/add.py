@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..ir.opdef import OpDef
-from . import _binary
+from . import _binary, _gradient_rules
 from ._clamp import INF
 from ._sum import SumAttrs, integer_rule
 
@@ -19,4 +19,5 @@ OP = OpDef(
     onnx_import={"Add": _binary.importer("add")},
     onnx_export=_binary.exporter("Add"),
     cases=_binary.shared_cases(SumAttrs(clamp=(0.0, INF))),
+    gradient=_gradient_rules.sum_rule(1),
 )

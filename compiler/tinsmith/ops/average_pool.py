@@ -16,6 +16,7 @@ from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef
 from ..ir.rewrite import Rewriter
 from ..quant.arithmetic import quantize_clamp, quantize_multipliers, requantize, saturate
+from . import _gradient_rules
 from ._clamp import apply_clamp
 from ._onnx import ExportContext, ImportContext, OnnxNode
 from ._pool import (
@@ -167,4 +168,5 @@ OP = OpDef(
     onnx_import={"AveragePool": import_average_pool},
     onnx_export=export,
     cases=CASES,
+    gradient=_gradient_rules.average_pool,
 )

@@ -11,6 +11,7 @@ from ..ir.dtypes import Array, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef, no_macs
 from ..ir.rewrite import Rewriter
+from . import _gradient_rules
 from ._movement import rescale
 from ._onnx import ExportContext, ImportContext, OnnxNode
 
@@ -82,4 +83,5 @@ OP = OpDef(
     onnx_import={"Concat": import_concat},
     onnx_export=export,
     cases=CASES,
+    gradient=_gradient_rules.concat,
 )

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..ir.dtypes import Array, DType, Shape, TensorType
 from ..ir.graph import Node, Value
-from ..ir.opdef import Case, IntegerRule, OpDef, WeightInput
+from ..ir.opdef import Absent, Case, IntegerRule, OpDef, WeightInput
 from ..ir.rewrite import Rewriter
 from ..quant.arithmetic import quantize_clamp, quantize_multipliers, requantize, saturate
 from ._clamp import INF, export_clamped
@@ -287,6 +287,7 @@ OP = OpDef(
     onnx_import={"Conv": import_conv},
     onnx_export=export,
     cases=CASES,
+    gradient=Absent("select_updates turns it into conv2d_trainable"),
 )
 
 __all__ = ["OP", "Conv2dAttrs", "DType", "is_depthwise"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..ir.dtypes import Array, TensorType
 from ..ir.graph import Node, Value
-from ..ir.opdef import Case, IntegerRule, OpDef, WeightInput
+from ..ir.opdef import Absent, Case, IntegerRule, OpDef, WeightInput
 from ..ir.rewrite import Rewriter
 from ..quant.arithmetic import quantize_clamp, quantize_multipliers, requantize, saturate
 from ._clamp import INF, UNBOUNDED, Clamp, apply_clamp, export_clamped
@@ -191,4 +191,5 @@ OP = OpDef(
         Case("sequence", ((1, 4, 9),), params=((7, 9), (7,))),
         Case("one_output", ((1, 50),), params=((1, 50), (1,))),
     ),
+    gradient=Absent("select_updates turns it into conv2d_trainable"),
 )

@@ -10,6 +10,7 @@ from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Node
 from ..ir.opdef import Absent, Case, IntegerRule, NoAttrs, OpDef, no_macs
 from ..ir.rewrite import Rewriter
+from . import _gradient_rules
 
 _ENTRIES = 256
 
@@ -47,4 +48,5 @@ OP = OpDef(
     onnx_import=Absent(_MADE_HERE),
     onnx_export=Absent(_MADE_HERE),
     cases=(Case("permutation", ((1, 5, 7, 3),), params=(_TABLE,)),),
+    gradient=_gradient_rules.lookup,
 )

@@ -13,6 +13,7 @@ from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef
 from ..ir.rewrite import Rewriter
 from ..quant.arithmetic import quantize_clamp, saturate
+from . import _gradient_rules
 from ._clamp import INF, apply_clamp
 from ._movement import lower_movement
 from ._onnx import ExportContext, ImportContext, OnnxNode
@@ -111,4 +112,5 @@ OP = OpDef(
     onnx_import={"MaxPool": import_max_pool, "GlobalMaxPool": import_global},
     onnx_export=export,
     cases=CASES,
+    gradient=_gradient_rules.max_pool,
 )

@@ -12,7 +12,7 @@ from ..ir.graph import Node, Value
 from ..ir.opdef import IntegerRule, OpDef
 from ..ir.rewrite import Rewriter
 from ..quant.arithmetic import quantize_clamp, quantize_multiplier, requantize, saturate
-from . import _binary
+from . import _binary, _gradient_rules
 from ._clamp import INF, UNBOUNDED, Clamp
 from ._onnx import ImportContext, OnnxNode
 
@@ -73,4 +73,5 @@ OP = OpDef(
     onnx_import={"Mul": _binary.importer("mul"), "Div": import_div},
     onnx_export=_binary.exporter("Mul"),
     cases=_binary.shared_cases(MulAttrs(clamp=(0.0, INF))),
+    gradient=_gradient_rules.product,
 )

@@ -13,6 +13,7 @@ from ..ir.dtypes import Array, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef, no_macs
 from ..ir.rewrite import Rewriter
+from . import _gradient_rules
 from ._movement import lower_movement
 from ._onnx import ExportContext, ImportContext, OnnxNode
 
@@ -145,4 +146,5 @@ OP = OpDef(
     onnx_import={"Pad": import_pad},
     onnx_export=export,
     cases=CASES,
+    gradient=_gradient_rules.pad,
 )

@@ -16,6 +16,7 @@ from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef
 from ..ir.rewrite import Rewriter
 from ..quant.arithmetic import quantize_clamp, quantize_multipliers, requantize, saturate
+from . import _gradient_rules
 from ._clamp import INF, UNBOUNDED, Clamp, apply_clamp, export_clamped
 from ._onnx import ExportContext, ImportContext, OnnxNode
 
@@ -143,4 +144,5 @@ OP = OpDef(
     onnx_import={"ReduceMean": import_reduce_mean, "GlobalAveragePool": import_global},
     onnx_export=export,
     cases=CASES,
+    gradient=_gradient_rules.mean,
 )

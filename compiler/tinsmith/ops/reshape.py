@@ -12,6 +12,7 @@ from ..ir.dtypes import Array, Shape, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef, no_macs
 from ..ir.rewrite import Rewriter
+from . import _gradient_rules
 from ._onnx import ExportContext, ImportContext, OnnxNode
 
 
@@ -122,4 +123,5 @@ OP = OpDef(
         Case("split_axis", ((1, 12),), ReshapeAttrs((1, 3, 4))),
     ),
     is_view=True,
+    gradient=_gradient_rules.reshape,
 )

@@ -10,6 +10,7 @@ import numpy as np
 from ..ir.dtypes import Array, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef, no_macs
+from . import _gradient_rules
 from ._movement import lower_movement
 from ._onnx import ExportContext, ImportContext, OnnxNode
 
@@ -143,4 +144,5 @@ OP = OpDef(
     onnx_import={"Slice": import_slice, "Gather": import_gather},
     onnx_export=export,
     cases=CASES,
+    gradient=_gradient_rules.slice_,
 )
