@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("quant",),
     ("ops",),
     ("pass_manager",),
+    ("train",),
     ("frontend", "passes"),
     ("kernels",),
     ("plan",),

@@ -4,7 +4,8 @@ softmax_cross_entropy(logits, label int32[1], exponentials[256]) {scale} → los
     m = max q;  e_i = exponentials[m − q_i] = exp(−(m − q_i) · scale);  S = Σ e_i in index order
     dlogits_i = (e_i / S − [i = label]) · scale;   loss = ln(S) + float32(m − q_label) · scale
 mse_loss(y, target int8) {scale} → loss[1], dy
-    d = q − target;  loss = float32(Σ d²) · float32(scale² / n);  dy = float32(d) · float32(2·scale²/n)
+    d = q − target;  loss = float32(Σ d²) · float32(scale² / n)
+    dy = float32(d) · float32(2 · scale² / n)
 
 Every float32 operation is a single one, in the order written. ln is `natural_log`.
 """

@@ -1,0 +1,1 @@
+"""On-device training: schemes, the backward pass, the memory model, the simulator."""
