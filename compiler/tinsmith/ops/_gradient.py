@@ -116,7 +116,7 @@ def add_broadcast(context: GradientContext, x: Value, dy: Value, factor: float) 
     if not context.wants(x):
         return
     if x.type.shape != dy.type.shape:
-        from .reduce_gradient import ReduceGradientAttrs
+        from .sum_gradients import ReduceGradientAttrs
 
         attrs = ReduceGradientAttrs(x.type.shape)
         (dy,) = context.emit("reduce_gradient", [dy], attrs, f"{x.name}.reduced")
