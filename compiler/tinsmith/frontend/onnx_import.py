@@ -126,6 +126,7 @@ class _Importer:
         self.inputs = bind_shapes(graph, bind)
         self.opset = opset(self.model)
         self.builder = Builder(self.arrays)
+        self._read: frozenset[str] = frozenset()
         self._inferred: Mapping[str, TensorType] | None = None
 
     def run(self) -> None:
@@ -134,8 +135,8 @@ class _Importer:
         for node in waiting:
             nodes += [(made, node) for made in self._expanded(node)]
         protos = [n for n, _ in nodes]
-        read = frozenset(i for n in protos for i in n.input)
-        read |= {o.name for o in self.model.graph.output}
+        self._read = frozenset(i for n in protos for i in n.input)
+        read = self._read | {o.name for o in self.model.graph.output}
         for name, (shape, element) in self.inputs.items():
             quant = None
             if element != "float32":
@@ -193,7 +194,7 @@ class _Importer:
         self.unsupported.append(Unsupported(node_label(original), original.op_type, reason))
         self.builder.abandon()
         for name in filter(None, proto.output):
-            type_ = self._infer().get(name)
+            type_ = self._infer().get(name) if name in self._read else None
             if type_ is None:
                 self.builder.values[name] = None
             else:
