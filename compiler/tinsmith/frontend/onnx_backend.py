@@ -18,8 +18,9 @@ from ..errors import ImportFailure, UnsupportedModel
 from ..ir.dtypes import Array
 from ..ir.interpret import run
 from .constant_folding import foldable
+from .import_rules import import_rules
 from .model_file import OPSETS, STANDARD_DOMAINS
-from .onnx_import import import_model, import_rules
+from .onnx_import import import_model
 
 _OFFSET = 128  # of uint8 values, which are int8 inside
 
