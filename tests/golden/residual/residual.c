@@ -25,7 +25,7 @@ static inline int8_t conv2d_gemm_s8_output(int32_t acc, const int32_t *scale)
 {
     const int64_t product = (int64_t)acc * scale[0];
     const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
-    return (int8_t)ts_clamp(v, -128, 127);
+    return ts_saturate_s8(v);
 }
 
 static void conv2d_gemm_s8_gather(const int8_t *x, int32_t pixel, int8_t *window)
@@ -112,7 +112,7 @@ static inline int8_t conv2d_depthwise_s8_output(int32_t acc, const int32_t *scal
 {
     const int64_t product = (int64_t)acc * scale[0];
     const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
-    return (int8_t)ts_clamp(v, -128, 127);
+    return ts_saturate_s8(v);
 }
 
 static void conv2d_depthwise_s8_lines(const int8_t *x, int32_t top, int8_t *line)
@@ -176,7 +176,7 @@ static inline int8_t conv2d_gemm_s8_2_output(int32_t acc, const int32_t *scale)
 {
     const int64_t product = (int64_t)acc * scale[0];
     const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
-    return (int8_t)ts_clamp(v, -128, 127);
+    return ts_saturate_s8(v);
 }
 
 static void conv2d_gemm_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict w,
@@ -229,8 +229,8 @@ static void conv2d_gemm_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict 
 static void add_s8(const int8_t *x, const int8_t *x1, int8_t *y)
 {
     for (int32_t i0 = 0; i0 < 128; ++i0) {
-        const int32_t sum = x[i0] * 6773113 + x1[i0] * 4906264 + -619441084;
-        y[i0] = (int8_t)ts_clamp(sum >> 22, -128, 127);
+        const int32_t sum = x[i0] * 6773113 + (x1[i0] * 4906264 + -619441084);
+        y[i0] = ts_saturate_s8(sum >> 22);
     }
 }
 
@@ -297,7 +297,7 @@ static inline int8_t dense_blocked_s8_output(int32_t acc, const int32_t *scale)
 {
     const int64_t product = (int64_t)acc * scale[0];
     const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
-    return (int8_t)ts_clamp(v, -128, 127);
+    return ts_saturate_s8(v);
 }
 
 static void dense_blocked_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
