@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -388,3 +389,14 @@ def test_generic_kernels_are_noted_where_tuned_ones_exist() -> None:
     m7 = load_target("cortex-m7")
     tuned = [c for c in select_kernels(graph, m7) if c.kernel.features]
     assert list(generic_kernels(tuned, m7)) == []
+
+
+def test_the_program_of_the_documentation_compiles(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "c-api.md").read_text()
+    (source,) = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    write(tmp_path, emit(program(_conv_net("kws"))))
+    call = "static int8_t data[KWS_INPUT_0_BYTES];\nint main(void) { return classify(data) < 0; }\n"
+    declared = source.replace("int classify", "static int classify")
+    (tmp_path / "main.c").write_text(declared + call)
+    exe = compile_c(tmp_path, *SANITIZE)
+    assert subprocess.run([exe], check=False).returncode == 0
