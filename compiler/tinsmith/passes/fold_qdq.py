@@ -25,7 +25,7 @@ NAME = "fold_qdq"
 
 def run(graph: Graph, context: PassContext) -> Graph:
     quants = decide_quants(graph)
-    _refuse_float_islands(graph, quants)
+    _refuse_float_islands(graph, quants, context.calibration is not None)
     folder = _Folder(graph, context, quants)
     for node in graph.nodes:
         folder.visit(node)
@@ -35,7 +35,7 @@ def run(graph: Graph, context: PassContext) -> Graph:
 PASS = Pass(NAME, run, Stage.FLOAT, Stage.QUANTIZED)
 
 
-def _refuse_float_islands(graph: Graph, quants: Mapping[Value, Quant]) -> None:
+def _refuse_float_islands(graph: Graph, quants: Mapping[Value, Quant], calibrated: bool) -> None:
     if not any(n.op.name == "dequantize" for n in graph.nodes) and not any(
         v.type.dtype is DType.INT8 for v in graph.values
     ):
@@ -51,8 +51,9 @@ def _refuse_float_islands(graph: Graph, quants: Mapping[Value, Quant]) -> None:
             f"stay float\n{rows}",
             node=str(islands[0][0].origin),
             expected="every operator between DequantizeLinear and QuantizeLinear",
-            hint="give calibration samples with --calibrate to fill the gaps, or compile with "
-            "--dtype float32",
+            hint="compile the float model with --dtype float32"
+            if calibrated
+            else "give calibration samples with --calibrate to fill the gaps",
         )
 
 
