@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinsmith.ir.dtypes import Array, DType, Quant, TensorType
+from tinsmith.ir.dtypes import Array, DType, Quant, Shape, TensorType
 from tinsmith.ir.graph import Graph, Node, Origin, Stage, Value
 from tinsmith.ir.interpret import run
 from tinsmith.ir.opdef import Absent, Case, NoAttrs, OpDef
@@ -128,7 +128,7 @@ def quantized(graph: Graph, case: Case) -> Graph:
     assert not isinstance(rule, Absent)
     rng = np.random.default_rng(zlib.crc32(case.name.encode()))
     samples = [
-        [rng.uniform(*case.data, v.type.shape).astype(np.float32) for v in graph.inputs]
+        [_skewed(rng, case, v.type.shape, i) for i, v in enumerate(graph.inputs)]
         for _ in range(_CALIBRATION_SAMPLES)
     ]
     new: dict[Value, Value] = {}
@@ -206,6 +206,13 @@ def _int8_constants(graph: Graph, node: Node, new: dict[Value, Value]) -> dict[V
         new[value] = Value(value.name, type_)
         arrays[new[value]] = quantize_array(array, type_)
     return arrays
+
+
+def _skewed(rng: np.random.Generator, case: Case, shape: Shape, index: int) -> Array:
+    """Data of the case, its negative part scaled so that no zero point is near zero."""
+    low, high = case.data
+    real = rng.uniform(low, high, shape)
+    return np.where(real < 0, real * (0.75 + 0.35 * index), real).astype(np.float32)
 
 
 def _symmetric(array: Array, axis: int | None) -> Quant:

@@ -202,12 +202,16 @@ def test_analyze_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not list(tmp_path.iterdir())
 
 
-def test_demo(tmp_path: Path) -> None:
-    argv = ("demo", "--board", "mps2-an500", "-o", tmp_path, "--samples", "20")
+def test_demo_into_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ("demo", "--board", "mps2-an500", "-o", "here/demo", "--samples", "20")
     (outcome,) = json.loads(call(*argv, "--json").stdout)
     assert outcome["bit_exact"] is True
     assert outcome["accuracy"] >= 0.9
     assert outcome["instructions_per_inference"] > 0
+    assert (Path("here/demo/digits_dscnn-mps2-an500") / "arena.png").is_file()
     assert "mps2-an500 says" in call(*argv).stdout
-    assert (tmp_path / "digits_dscnn-mps2-an500" / "arena.png").is_file()
+
+
+def test_demo_of_an_unknown_model() -> None:
     assert "digits_dscnn" in call("demo", "--model", "nonsense", exit_code=2).stderr

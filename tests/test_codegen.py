@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -34,7 +35,7 @@ from tinsmith.ir.dtypes import float32
 from tinsmith.ir.graph import Graph, Value
 from tinsmith.kernels import registry
 from tinsmith.kernels.kernel import Kernel
-from tinsmith.kernels.select import select_kernels
+from tinsmith.kernels.select import generic_kernels, select_kernels
 from tinsmith.machine.target import load_target
 from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.ops.reshape import ReshapeAttrs
@@ -376,3 +377,26 @@ def test_a_graph_in_another_order_than_its_plan_is_refused() -> None:
     plan = replace(emitted.plan, order=emitted.plan.order[::-1])
     with pytest.raises(InternalError, match="order of the plan"):
         emit(Program(graph, emitted.calls, plan))
+
+
+def test_generic_kernels_are_noted_where_tuned_ones_exist() -> None:
+    graph = _conv_net()
+    portable = [k for k in registry() if not k.features]
+    for name, count in (("cortex-m7", 2), ("cortex-m0", 0)):
+        target = load_target(name)
+        notes = list(generic_kernels(select_kernels(graph, target, portable), target))
+        assert len(notes) == count, notes
+    m7 = load_target("cortex-m7")
+    tuned = [c for c in select_kernels(graph, m7) if c.kernel.features]
+    assert list(generic_kernels(tuned, m7)) == []
+
+
+def test_the_program_of_the_documentation_compiles(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "c-api.md").read_text()
+    (source,) = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    write(tmp_path, emit(program(_conv_net("kws"))))
+    call = "static int8_t data[KWS_INPUT_0_BYTES];\nint main(void) { return classify(data) < 0; }\n"
+    declared = source.replace("int classify", "static int classify")
+    (tmp_path / "main.c").write_text(declared + call)
+    exe = compile_c(tmp_path, *SANITIZE)
+    assert subprocess.run([exe], check=False).returncode == 0

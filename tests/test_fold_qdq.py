@@ -335,3 +335,19 @@ def _quant_of(b: Qdq, dequantized: Value) -> Quant:
     quant = node.inputs[0].type.quant
     assert quant is not None
     return quant
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_outputs_of_equal_integers_keep_their_names(order: tuple[int, ...]) -> None:
+    b = Qdq()
+    held = b.q(b.input("x", float32(1, 6)), 0.1, 3, "q")
+    relu = b.q(b.add(get("relu"), [b.dq(held)]), 0.1, -128, "r")
+    outputs = [b.dq(relu), b.add(get("dequantize"), [relu], name="twice"), b.dq(held)]
+    before = b.build([outputs[i] for i in order])
+    after = run_passes(before, [fold_qdq.PASS], PassContext())
+    assert [v.name for v in after.outputs] == [v.name for v in before.outputs]
+    x = np.array([[-60, -4, 2, 3, 4, 90]], np.int8)
+    clipped = np.clip(x.astype(int) - 3, 0, None) - 128
+    want = [clipped, clipped, x]
+    for i, array in zip(order, run(after, [x]), strict=True):
+        assert array.tolist() == want[i].tolist()

@@ -408,6 +408,33 @@ def test_qlinear_global_average_pool() -> None:
     agree(made, graph, lsb=1)
 
 
+def test_qlinear_concat() -> None:
+    constants = S | {"t": np.array(0.1, np.float32), "u": np.array(-4, np.int8)}
+    made = model(
+        [node("QLinearConcat", "t u a s z b t u", "y", domain="com.microsoft", axis=1)],
+        [info("a", [1, 3], INT8), info("b", [1, 4], INT8)],
+        [info("y", [1, 7], INT8)],
+        constants,
+        domains=["com.microsoft"],
+    )
+    graph = import_model(made)
+    assert ops(graph) == ["dequantize", "dequantize", "concat", "quantize"]
+    agree(made, graph, lsb=1)
+
+
+def test_zero_points_by_default_are_those_of_uint8() -> None:
+    nodes = [
+        node("QuantizeLinear", "x s", "q"),
+        node("Reshape", "q shape", "r"),
+        node("DequantizeLinear", "r s", "y"),
+    ]
+    constants = {"s": S["s"], "shape": np.array([4], np.int64)}
+    made = model(nodes, [info("x", [1, 4])], [info("y", [4])], constants)
+    graph = imported(made)
+    assert graph.nodes[0].y.quant == Quant.per_tensor(float(np.float32(0.05)), -128)
+    agree(made, graph)
+
+
 def test_integer_input_behind_data_movement() -> None:
     nodes = [
         node("Transpose", "x", "t", perm=[0, 2, 1]),

@@ -125,7 +125,7 @@ class TestQuality:
         qdq = run_passes(graph, [insert_qdq.PASS], PassContext(calibration=narrow))
         layers = quality(graph, qdq, samples)
         assert layers[0].node == "pointwise"
-        assert "calibrate with minmax" in layers[0].hint
+        assert "--method minmax" in layers[0].hint
         assert layers[0].local_sqnr_db < 20
         after = next(q for q in layers if q.node == "residual")
         assert after.local_sqnr_db > after.sqnr_db

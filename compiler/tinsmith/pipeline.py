@@ -34,6 +34,8 @@ from .passes import (
 from .plan.fit import fit
 from .plan.timeline import draw_arena
 from .quant.calibrate import calibrate
+from .quant.correct_bias import correct_biases
+from .quant.equalize_channels import equalize_channels
 from .quant.quality import LayerQuality, quality
 from .quant.ranges import Method
 from .quant.samples import Samples, read_samples
@@ -177,11 +179,16 @@ def quantize_model(
     calibrate_with: Samples,
     *,
     method: Method = "auto",
+    equalize: bool = False,
+    correct_bias: bool = False,
     bind: Mapping[str, int] | None = None,
     name: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> QuantizedModel:
     """Quantise a float model: a QDQ ONNX model, and the noise that every layer adds.
+
+    equalize: even out the channels between layers first. correct_bias: take out the shift that
+    rounding the weights gives every layer.
 
     Raises CompileError for a model that is quantised already, and what importing raises.
     """
@@ -190,9 +197,17 @@ def quantize_model(
     if is_quantized(graph):
         raise CompileError("the model is quantised already", hint="compile it as it is")
     samples = read_samples(calibrate_with, graph)
+    if equalize:
+        with context.step("equalize_channels"):
+            graph, pairs = equalize_channels(graph, samples)
+        context.note(f"channels equalised between {pairs} pairs of layers")
     with context.step("calibrate"):
         context.calibration = calibrate(graph, samples, method)
     quantized = run_passes(graph, QUANTIZE, context)
+    if correct_bias:
+        with context.step("correct_biases"):
+            corrected = correct_biases(graph, quantized, samples)
+        quantized = run_passes(corrected, QUANTIZE, context)
     with context.step("export_model"):
         model = export_model(quantized)
     with context.step("quality"):

@@ -90,7 +90,7 @@ def c_table(array: Array) -> str:
 
 def c_comment(text: str) -> str:
     """`text` fit to stand inside a comment: printable ASCII, no comment marks, no trigraphs."""
-    text = text.encode("ascii", "backslashreplace").decode()
+    text = text.replace("…", "...").encode("ascii", "backslashreplace").decode()
     text = re.sub(r"[\x00-\x1f\x7f]", " ", text)
     return text.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").rstrip("\\")
 
@@ -104,11 +104,6 @@ def c_comment_block(lines: Sequence[str], indent: str = "") -> str:
         for part in textwrap.wrap(c_comment(line), width, subsequent_indent="  ")
     ]
     return f"{indent}/* " + f"\n{indent} * ".join(wrapped) + " */"
-
-
-def shorten(name: str, length: int = 60) -> str:
-    """The name's beginning, where the whole would hide the rest of a line."""
-    return name if len(name) <= length else f"{name[: length - 3]}..."
 
 
 def c_identifier(name: str, fallback: str = "v") -> str:

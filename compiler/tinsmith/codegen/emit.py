@@ -20,8 +20,8 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.interpret import run
 from ..ir.printer import print_graph
 from ..kernels.kernel import Constant, KernelCall
-from ..plan.model import MemoryPlan
-from .c_text import INDENT, c_comment, c_comment_block, c_model_name, shorten
+from ..plan.model import MemoryPlan, short_name
+from .c_text import INDENT, c_comment, c_comment_block, c_model_name
 from .environment import render
 from .functions import Functions, call_text
 from .views import ArrayView, ModelView, PortView, StepView
@@ -85,7 +85,7 @@ def model_view(program: Program) -> ModelView:
     return ModelView(
         name=name,
         macro=name.upper(),
-        title=c_comment(shorten(graph.name)),
+        title=c_comment(short_name(graph.name, 60)),
         version=__version__,
         model_hash=hashlib.sha256(print_graph(graph).encode()).hexdigest(),
         runtime_version=runtime_version(),
@@ -147,8 +147,10 @@ def _steps(program: Program, functions: Functions, weights: Weights) -> Iterator
 
 def _comment(index: int, node: Node, kernel: str, program: Program) -> Iterator[str]:
     plan, graph = program.plan, program.graph
-    origin = f", {node.origin}" if node.origin.onnx_name else ""
-    name = "" if node.name == node.origin.onnx_name else f" {shorten(node.name)}"
+    onnx = node.origin.onnx_name
+    short, known = short_name(node.name, 64), short_name(onnx, 64)
+    name = "" if short == known else f" {short}"
+    origin = f", {node.origin.onnx_op} {known!r}" if onnx else ""
     yield f"{index}. {node.op.name}{name}{origin}"
     reads = " + ".join(type_text(v.type) for v in node.inputs if v in plan.offsets)
     writes = " + ".join(type_text(v.type) for v in node.outputs)
@@ -177,7 +179,9 @@ def _port(value: Value, index: int, kind: str, program: Program) -> PortView:
     return PortView(
         index=index,
         name=value.name,
-        comment=c_comment_block([f"{kind} {index}: {value.name}, {type_text(type_)}"]),
+        comment=c_comment_block(
+            [f"{kind} {index}: {short_name(value.name, 64)}, {type_text(type_)}"]
+        ),
         macro=f"{prefix}_{kind}_{index}".upper(),
         c_type=type_.dtype.c,
         shape=type_.shape,
@@ -199,4 +203,4 @@ def _samples(
     given = program.sample if program.sample is not None else random_sample(graph)
     expected = run(graph, given)
     for port, array in zip((*inputs, *outputs), (*given, *expected), strict=True):
-        yield array_view(port.sample, Constant(np.ravel(array)), f"self-test: {shorten(port.name)}")
+        yield array_view(port.sample, Constant(np.ravel(array)), f"self-test: {port.name}")

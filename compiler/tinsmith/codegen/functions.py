@@ -9,8 +9,8 @@ from ..errors import InternalError
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Node, Value
 from ..kernels.kernel import Constant, KernelCall
-from ..plan.model import MemoryPlan
-from .c_text import INDENT, Names, c_comment_block, c_wrap_call, shorten
+from ..plan.model import MemoryPlan, short_name
+from .c_text import INDENT, Names, c_comment_block, c_wrap_call
 from .environment import render
 from .views import FunctionView
 
@@ -107,5 +107,5 @@ def constant_type(constant: Constant) -> DType:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(shorten(name) for name in names[:4])
+    shown = ", ".join(short_name(name, 48) for name in names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

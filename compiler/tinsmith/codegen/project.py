@@ -14,6 +14,7 @@ from ..ir.graph import Graph
 from ..ir.parser import parse
 from ..ir.printer import print_graph
 from ..ops import registry
+from .c_text import c_model_name
 from .emit import Program, model_view, random_sample, render_model
 from .environment import render
 
@@ -23,6 +24,8 @@ SAMPLE_FILE = "sample.npz"  # the embedded sample as `run` reads it: in ONNX lay
 
 def write_project(folder: Path, program: Program) -> int:
     """Write into `folder`, which is made when it is missing; other files in it stay.
+
+    What an earlier compile left there goes first: it would be linked, or taken for this one's.
 
     Returns the bytes of the constants. Raises CompileError when the folder cannot be written.
     """
@@ -35,6 +38,7 @@ def write_project(folder: Path, program: Program) -> int:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_earlier(folder)
         for name, text in sorted(files.items()):
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
         runtime = folder / "runtime" / "include"
@@ -57,6 +61,20 @@ def read_graph(folder: Path) -> Graph:
             hint="make one with `tinsmith compile MODEL.onnx --board BOARD -o DIR`",
         ) from error
     return parse(text, registry())
+
+
+def _remove_earlier(folder: Path) -> None:
+    graph = folder / GRAPH_FILE
+    if not graph.is_file():
+        return
+    with graph.open(encoding="utf-8") as file:
+        header = re.match(r'graph "?(.*?)"? stage=', file.readline())
+    name = c_model_name(header.group(1)) if header else ""
+    model = [f"{name}{suffix}" for suffix in (".c", ".h", "_weights.c", "_weights.h")]
+    pictures = ("arena.svg", "arena.png", "arena.txt")
+    for file_name in (*model, *pictures, "report.json", "report.txt", GRAPH_FILE):
+        (folder / file_name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "build", ignore_errors=True)
 
 
 def _write_sample(path: Path, program: Program) -> None:

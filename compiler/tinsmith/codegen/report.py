@@ -18,7 +18,7 @@ from ..ir.dtypes import DType, TensorType
 from ..ir.graph import Graph, Node, Value
 from ..ir.printer import print_graph
 from ..kernels.kernel import KernelCall
-from ..plan.model import MemoryPlan
+from ..plan.model import MemoryPlan, short_name
 
 SCHEMA_VERSION = 1
 FILE = "report.json"
@@ -207,7 +207,7 @@ def _row(node: NodeReport) -> tuple[str, ...]:
     kernel = node.kernel or "in place"
     return (
         str(node.index),
-        node.name,
+        short_name(node.name, 40),
         node.op,
         kernel,
         f"{node.macs:,}",

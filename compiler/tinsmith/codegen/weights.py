@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from ..errors import InternalError
 from ..kernels.kernel import Constant, KernelCall
-from .c_text import Names, c_comment_block, c_identifier, c_table, shorten
+from ..plan.model import short_name
+from .c_text import Names, c_comment_block, c_identifier, c_table
 from .functions import constant_type
 from .views import ArrayView
 
@@ -40,9 +41,9 @@ class Weights:
         if key not in self._arrays or self._arrays[key].alignment < constant.alignment:
             self._arrays[key] = constant
         if key not in self._names:
-            stem = f"{self.prefix}_{c_identifier(node)}_{name}"
+            stem = f"{self.prefix}_{c_identifier(node.partition(';')[0])}_{name}"
             self._names[key] = self._unique.unique(stem)
-        self._users.setdefault(key, []).append(f"{shorten(node)} {name}")
+        self._users.setdefault(key, []).append(f"{short_name(node, 48)} {name}")
         return self._names[key]
 
     @property

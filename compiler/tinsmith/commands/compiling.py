@@ -71,6 +71,12 @@ def quantize(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="to write")],
     method: MethodName = "auto",
     bind: Bind = None,
+    equalize: Annotated[
+        bool, typer.Option("--equalize", help="even out the channels between layers first")
+    ] = False,
+    correct_bias: Annotated[
+        bool, typer.Option("--correct-bias", help="take out the shift of rounded weights")
+    ] = False,
     rows: Annotated[int, typer.Option("--rows", help="how many layers to list, worst first")] = 10,
     timings: Timings = False,
     json: AsJson = False,
@@ -78,7 +84,15 @@ def quantize(
     """Quantise a float model into QDQ ONNX, and say how much noise every layer adds."""
     how = chosen_method(method)
     with progress(f"quantising {model.name}") as step:
-        result = quantize_model(model, calibrate, method=how, bind=sizes(bind), progress=step)
+        result = quantize_model(
+            model,
+            calibrate,
+            method=how,
+            equalize=equalize,
+            correct_bias=correct_bias,
+            bind=sizes(bind),
+            progress=step,
+        )
     try:
         onnx.save(result.model, output)
     except OSError as error:

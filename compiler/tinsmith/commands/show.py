@@ -15,12 +15,16 @@ from ..frontend.onnx_import import CheckReport
 from ..ir.opdef import Absent, OpDef
 from ..machine.board import Board
 from ..machine.target import Target
+from ..plan.model import short_name
 from ..runner.bench import NodeProfile
 from .console import out, table
 from .doctor import Diagnosis
 
 # A kernel that does not say how many instructions it takes claims this many (`kernels/kernel.py`).
 UNKNOWN = 1e17
+
+
+NODE_WIDTH = 40  # the columns beside a node matter more than its whole name
 
 
 def check_data(report: CheckReport) -> dict[str, Any]:
@@ -232,7 +236,7 @@ def analysis(program: Program, rows: list[dict[str, Any]], board: str) -> None:
         (
             str(i),
             r["op"],
-            r["name"],
+            short_name(r["name"], NODE_WIDTH),
             r["kernel"] or "in place",
             "×".join(map(str, r["output"])),
             r["macs"] or None,
@@ -275,6 +279,7 @@ def profile(nodes: Sequence[NodeProfile]) -> None:
         macs = p.node.op.macs(p.node)
         per_mac = p.instructions / macs if macs else None
         share = f"{p.instructions / total:.1%}"
-        rows.append((p.node.op.name, p.node.name, macs or None, p.instructions, share, per_mac))
+        name = short_name(p.node.name, NODE_WIDTH)
+        rows.append((p.node.op.name, name, macs or None, p.instructions, share, per_mac))
     columns = ("op", "node", "MACs", "instructions", "share", "per MAC")
     out().print(table("", columns, rows, 2))

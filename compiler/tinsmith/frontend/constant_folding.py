@@ -29,11 +29,19 @@ def has_subgraph(node: NodeProto) -> bool:
     return any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute)
 
 
+def foldable(node: NodeProto) -> bool:
+    """Whether the node is one that `fold_node` evaluates, given constant inputs."""
+    return (
+        node.domain in STANDARD_DOMAINS
+        and node.op_type not in _NEVER
+        and not has_subgraph(node)
+        and onnx.defs.has(node.op_type)
+    )
+
+
 def fold_node(node: NodeProto, arrays: dict[str, Array], opset: int) -> bool:
     """Evaluate the node if its inputs are all in `arrays`; its outputs join. True if it did."""
-    if node.domain not in STANDARD_DOMAINS or node.op_type in _NEVER or has_subgraph(node):
-        return False
-    if any(name and name not in arrays for name in node.input):
+    if not foldable(node) or any(n and n not in arrays for n in node.input):
         return False
     if node.op_type == "Constant":
         made = _constant(node)
@@ -41,7 +49,7 @@ def fold_node(node: NodeProto, arrays: dict[str, Array], opset: int) -> bool:
             return False
         arrays[node.output[0]] = made
         return True
-    if not onnx.defs.has(node.op_type) or _is_huge(node, arrays):
+    if _is_huge(node, arrays):
         return False
     try:
         session = ReferenceEvaluator(node, opsets={"": opset})

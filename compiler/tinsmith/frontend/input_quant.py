@@ -1,8 +1,8 @@
-"""The scale of an integer graph input: that of the DequantizeLinear it flows into."""
+"""What QDQ models leave unsaid: the scale of an integer graph input, zero points by default."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from onnx import NodeProto, helper
@@ -28,6 +28,39 @@ _MOVES = frozenset(
     }
 )
 _UINT8_OFFSET = 128
+
+
+def complete_zero_points(
+    nodes: Sequence[NodeProto], arrays: dict[str, Array], unsigned: Iterable[str]
+) -> None:
+    """Write out the uint8 zero point 0 that a quantiser without one has.
+
+    In place. unsigned: the uint8 graph inputs. QuantizeLinear gives uint8 unless it says otherwise,
+    and the DequantizeLinear behind it does not repeat that.
+    """
+    values = set(unsigned)
+    zero = "tinsmith.uint8_zero"
+    for node in nodes:
+        source = node.input[0] if node.input else ""
+        given = node.input[2] if len(node.input) > 2 else ""
+        if node.op_type == "QuantizeLinear":
+            typed = any(a.name == "output_dtype" and a.i for a in node.attribute)
+            if arrays[given].dtype == np.uint8 if given in arrays else not (given or typed):
+                values.update(node.output)
+            if node.output[0] in values and not given:
+                _set_input(node, 2, zero)
+        elif node.op_type == "DequantizeLinear" and source in values and not given:
+            _set_input(node, 2, zero)
+        elif node.op_type in _MOVES and source in values:
+            values.update(node.output)
+    if any(zero in n.input for n in nodes):
+        arrays[zero] = np.array(0, np.uint8)
+
+
+def _set_input(node: NodeProto, index: int, name: str) -> None:
+    while len(node.input) <= index:
+        node.input.append("")
+    node.input[index] = name
 
 
 def input_quant(

@@ -7,9 +7,8 @@ our own rules as it goes, and collects every node that cannot be imported before
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +18,14 @@ from onnx import NodeProto
 from ..errors import ImportFailure, Unsupported, UnsupportedModel
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Graph, Origin, Value
-from ..ir.opdef import Absent
 from ..ir.rewrite import live_nodes
-from ..ops import get, registry
+from ..ops import get
 from .bind_shapes import bind_shapes
 from .constant_folding import fold_node, fold_shape, has_subgraph
 from .foreign_types import foreign_types
 from .import_context import Builder, NodeFailure, NodeView
-from .input_quant import input_quant
+from .import_rules import rule_for
+from .input_quant import complete_zero_points, input_quant
 from .model_file import (
     STANDARD_DOMAINS,
     ModelSource,
@@ -35,10 +34,7 @@ from .model_file import (
     node_label,
     opset,
 )
-from .qlinear import CONTRIB, expand_qlinear, is_qlinear
-
-Rule = Callable[[NodeView, Builder], Sequence[Value]]
-_CONTRIB_TWINS = ("QuantizeLinear", "DequantizeLinear")
+from .qlinear import expand_qlinear, is_qlinear
 
 
 @dataclass(frozen=True)
@@ -101,18 +97,6 @@ def check_model(source: ModelSource, *, bind: Mapping[str, int] | None = None) -
     )
 
 
-@cache
-def import_rules() -> Mapping[str, Rule]:
-    """ONNX operator type → rule, from every operator's record."""
-    rules: dict[str, Rule] = {"Identity": _pass_through, "Dropout": _dropout, "Cast": _cast}
-    for op in registry().values():
-        if isinstance(op.onnx_import, Absent):
-            continue
-        for op_type, rule in op.onnx_import.items():
-            rules.setdefault(op_type, rule)
-    return rules
-
-
 class _Importer:
     def __init__(self, source: ModelSource, name: str | None, bind: Mapping[str, int]) -> None:
         self.model = load_model(source)
@@ -126,6 +110,7 @@ class _Importer:
         self.inputs = bind_shapes(graph, bind)
         self.opset = opset(self.model)
         self.builder = Builder(self.arrays)
+        self._read: frozenset[str] = frozenset()
         self._inferred: Mapping[str, TensorType] | None = None
 
     def run(self) -> None:
@@ -134,8 +119,10 @@ class _Importer:
         for node in waiting:
             nodes += [(made, node) for made in self._expanded(node)]
         protos = [n for n, _ in nodes]
-        read = frozenset(i for n in protos for i in n.input)
-        read |= {o.name for o in self.model.graph.output}
+        unsigned = [n for n, (_, element) in self.inputs.items() if element == "uint8"]
+        complete_zero_points(protos, self.arrays, unsigned)
+        self._read = frozenset(i for n in protos for i in n.input)
+        read = self._read | {o.name for o in self.model.graph.output}
         for name, (shape, element) in self.inputs.items():
             quant = None
             if element != "float32":
@@ -174,7 +161,7 @@ class _Importer:
     def _node(self, proto: NodeProto, read: frozenset[str]) -> None:
         if fold_node(proto, self.arrays, self.opset):
             return
-        rule = _rule(proto)
+        rule = rule_for(proto)
         values = self.builder.values
         if any(n and n not in self.arrays and values.get(n) is None for n in proto.input):
             if rule is None and proto.op_type not in ("Shape", "Size"):
@@ -193,7 +180,7 @@ class _Importer:
         self.unsupported.append(Unsupported(node_label(original), original.op_type, reason))
         self.builder.abandon()
         for name in filter(None, proto.output):
-            type_ = self._infer().get(name)
+            type_ = self._infer().get(name) if name in self._read else None
             if type_ is None:
                 self.builder.values[name] = None
             else:
@@ -250,13 +237,6 @@ class _Importer:
                 )
 
 
-def _rule(proto: NodeProto) -> Rule | None:
-    standard = proto.domain in STANDARD_DOMAINS
-    if not standard and not (proto.domain == CONTRIB and proto.op_type in _CONTRIB_TWINS):
-        return None
-    return import_rules().get(proto.op_type)
-
-
 def _unknown(proto: NodeProto) -> str:
     if has_subgraph(proto):
         return "control flow (If, Loop, Scan) is not supported"
@@ -265,33 +245,6 @@ def _unknown(proto: NodeProto) -> str:
     if not onnx.defs.has(proto.op_type):
         return "it is not an ONNX operator"
     return "there is no such operator in tinsmith"
-
-
-def _pass_through(node: NodeView, out: Builder) -> Sequence[Value]:
-    del out
-    return (node.x(0),)
-
-
-def _dropout(node: NodeView, out: Builder) -> Sequence[Value]:
-    del out
-    if node.output_count > 1:
-        node.fail("the mask of Dropout is read; only inference is supported")
-    training = node.array(2)
-    if training is not None and bool(np.any(training)):
-        node.fail("Dropout in training mode is not supported")
-    return (node.x(0),)
-
-
-def _cast(node: NodeView, out: Builder) -> Sequence[Value]:
-    """To float32 only: of float32 nothing, of an integer input a dequantize with scale 1."""
-    x = node.x(0)
-    if node.attr("to") != onnx.TensorProto.FLOAT:
-        node.fail("casts of activations to anything but float32 are not supported")
-    if x.type.dtype is DType.FLOAT32:
-        return (x,)
-    if x.type.quant is None or x.type.quant.scale != (1.0,):
-        node.fail(f"it casts {x.type}, which has a scale")
-    return out.emit(out.op("dequantize"), [x])
 
 
 def _check_finite(graph: Graph) -> None:

@@ -47,6 +47,7 @@ _FORMS = {
     "QLinearSigmoid": _Form("Sigmoid", (0,), 3),
     "QLinearLeakyRelu": _Form("LeakyRelu", (0,), 3),
     "QLinearSoftmax": _Form("Softmax", (0,), 3),
+    "QLinearConcat": _Form("Concat", (), 0),  # any number of triples after the output's scale
 }
 
 
@@ -63,7 +64,7 @@ def expand_qlinear(node: NodeProto, arrays: dict[str, Array]) -> Iterator[NodePr
         raise NodeFailure("channels_last is not supported")
     prefix = node.output[0]
     operands: list[str] = []
-    for index in form.operands:
+    for index in form.operands or range(2, len(node.input), 3):
         operands.append(f"{prefix}.dq{index}")
         axis = form.weight_axis if index else 1
         if node.op_type == "QGemm" and index and _attribute(node, "transB"):

@@ -59,7 +59,8 @@ def import_reshape(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
 
 def import_flatten(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     shape = node.x(0).type.shape
-    axis = node.attr("axis", 1) % (len(shape) + 1)
+    axis = int(node.attr("axis", 1))
+    axis += len(shape) if axis < 0 else 0  # from −rank to rank, both included
     return _emit(node, out, (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..errors import CompileError
 from ..ir.dtypes import DType, Quant, TensorType
-from ..ir.graph import Graph, Node, Stage, Value
+from ..ir.graph import Graph, Node, Origin, Stage, Value
 from ..ir.opdef import Absent
 from ..ir.rewrite import Rewriter
 from ..ops import get
@@ -25,7 +25,7 @@ NAME = "fold_qdq"
 
 def run(graph: Graph, context: PassContext) -> Graph:
     quants = decide_quants(graph)
-    _refuse_float_islands(graph, quants)
+    _refuse_float_islands(graph, quants, context.calibration is not None)
     folder = _Folder(graph, context, quants)
     for node in graph.nodes:
         folder.visit(node)
@@ -35,7 +35,7 @@ def run(graph: Graph, context: PassContext) -> Graph:
 PASS = Pass(NAME, run, Stage.FLOAT, Stage.QUANTIZED)
 
 
-def _refuse_float_islands(graph: Graph, quants: Mapping[Value, Quant]) -> None:
+def _refuse_float_islands(graph: Graph, quants: Mapping[Value, Quant], calibrated: bool) -> None:
     if not any(n.op.name == "dequantize" for n in graph.nodes) and not any(
         v.type.dtype is DType.INT8 for v in graph.values
     ):
@@ -51,8 +51,9 @@ def _refuse_float_islands(graph: Graph, quants: Mapping[Value, Quant]) -> None:
             f"stay float\n{rows}",
             node=str(islands[0][0].origin),
             expected="every operator between DequantizeLinear and QuantizeLinear",
-            hint="give calibration samples with --calibrate to fill the gaps, or compile with "
-            "--dtype float32",
+            hint="compile the float model with --dtype float32"
+            if calibrated
+            else "give calibration samples with --calibrate to fill the gaps",
         )
 
 
@@ -147,14 +148,23 @@ class _Folder:
 
 
 def _keep_output_names(before: Graph, after: Graph) -> Graph:
-    """Graph outputs keep the names the ONNX model gave them."""
+    """Graph outputs keep the names the ONNX model gave them.
+
+    One that holds the same integers as an input, or as another output, is a copy of it.
+    """
     renames: dict[Value, Value] = {}
+    copies: dict[Value, Node] = {}
     taken = {v.name for v in after.values}
-    for old, new in zip(before.outputs, after.outputs, strict=True):
-        movable = new not in after.inputs and new not in after.initializers and new not in renames
-        if old.name not in taken and movable:
-            renames[new] = Value(old.name, new.type)
-    if not renames:
+    wanted = {v.name for v in before.outputs}
+    for i, (old, new) in enumerate(zip(before.outputs, after.outputs, strict=True)):
+        if new in after.initializers or old.name in taken:
+            continue
+        named = Value(old.name, new.type)
+        if new in after.inputs or new in after.outputs[:i] or new.name in wanted:
+            copies[named] = _copy(before, old, renames.get(new, new), named)
+        else:
+            renames[new] = named
+    if not renames and not copies:
         return after
     nodes = [
         replace(
@@ -164,4 +174,16 @@ def _keep_output_names(before: Graph, after: Graph) -> Graph:
         )
         for n in after.nodes
     ]
-    return after.with_nodes(nodes, outputs=tuple(renames.get(v, v) for v in after.outputs))
+    by_name = {v.name: v for v in (*renames.values(), *copies)}
+    outputs = [
+        by_name.get(old.name, renames.get(new, new))
+        for old, new in zip(before.outputs, after.outputs, strict=True)
+    ]
+    return after.with_nodes([*nodes, *copies.values()], outputs=tuple(outputs))
+
+
+def _copy(before: Graph, old: Value, source: Value, named: Value) -> Node:
+    """A reshape to the same shape is the graph's only identity."""
+    reshape, maker = get("reshape"), before.producer.get(old)
+    origin = maker.origin if maker else Origin(old.name)
+    return Node(reshape, (source,), (named,), reshape.attrs(named.type.shape), origin)

@@ -144,11 +144,11 @@ class _Layer:
         here, total = self.local.sqnr_db, self.accumulated.sqnr_db
         if here < GOOD_DB:
             if self.local.worst > CLIPPED_LSB and self.local.clipped > _MOSTLY:
-                return "outliers are cut off: calibrate with minmax"
+                return "outliers are cut off: calibrate with --method minmax"
             if self.local.systematic > _SYSTEMATIC:
-                return "the error is mostly an offset: bias correction"
+                return "the error is mostly an offset: quantize with --correct-bias"
             if self.local.unevenness > _UNEVEN:
-                return "channels of very different range: cross-layer equalisation"
+                return "channels of very different range: quantize with --equalize"
             return "8 bits are coarse here: another calibration method, or keep the layer in float"
         if total < GOOD_DB:
             return "good by itself; the error comes from the layers before it"

@@ -8,7 +8,7 @@ from os import PathLike
 
 import numpy as np
 
-from ..errors import VerificationFailed
+from ..errors import DoesNotFit, VerificationFailed
 from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph, Node, Value
 from ..ir.interpret import trace as oracle_trace
@@ -102,9 +102,15 @@ def verify(
 def find_first_difference(
     project: Project, inputs: Sequence[Array], sample: int
 ) -> Mismatch | None:
-    """Rebuild with a trace, run one sample, compare node by node; None if none differs."""
+    """Rebuild with a trace, run one sample, compare node by node.
+
+    None if no node differs, or if the trace does not fit on the board beside the model.
+    """
     graph = project.graph
-    build(project.folder, project.board, trace=True)
+    try:
+        build(project.folder, project.board, trace=True)
+    except DoesNotFit:
+        return None
     types = [v.type for v in graph.outputs]
     records = trace_sample(project.elf(trace=True), project.board, types, Sample(tuple(inputs)))
     traced: dict[int, list[bytes]] = {}

@@ -115,7 +115,9 @@ def run_project(
     """`run` of samples that are in the device's layout and dtype."""
     elf = project.elf()
     if not elf.is_file():
-        raise CompileError(f"{project.folder} is not built: it has no {elf.name}")
+        raise CompileError(
+            f"{project.folder} is not built: it has no {elf.name}", hint="compile the model again"
+        )
     graph = project.graph
     types = [v.type for v in graph.outputs]
     rows = [Sample(tuple(row)) for row in zip(*samples, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -20,8 +21,16 @@ def find_program(name: str, packages: Sequence[str], needed_for: str) -> str:
 
 
 def run_program(argv: Sequence[str | Path], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run to the end in `folder`, with its output as text; the caller looks at the status."""
-    return subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
+    """Run to the end in `folder`; its output is text, in English. The caller checks the status."""
+    return subprocess.run(
+        argv,
+        cwd=folder,
+        env=os.environ | {"LC_ALL": "C"},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
 
 
 def tail(text: str, lines: int = 20) -> str:

@@ -58,7 +58,7 @@ def worst_case_stack(elf: Path, board: Board, root: str) -> StackUse | None:
         return None
     objdump = board.target.cc.removesuffix("gcc") + "objdump"
     program = find_program(objdump, board.target.debian_packages, "the stack analysis")
-    done = run_program([program, "-d", "--no-show-raw-insn", elf], elf.parent)
+    done = run_program([program, "-d", "--no-show-raw-insn", elf.name], elf.parent)
     if done.returncode != 0:
         raise InternalError(f"{objdump} failed on {elf.name}: {tail(done.stderr)}")
     functions = _disassembled(done.stdout)

@@ -15,6 +15,17 @@ static inline int32_t ts_clamp(int32_t v, int32_t low, int32_t high)
     return v < low ? low : (v > high ? high : v);
 }
 
+/* v to the range of int8; one instruction where the processor has it. (__ssat of arm_acle.h warns
+ * of a sign conversion, and gcc does not find the instruction for ts_clamp.) */
+static inline int8_t ts_saturate_s8(int32_t v)
+{
+#if defined(__ARM_FEATURE_SAT) && !defined(__clang__)
+    return (int8_t)(int32_t)__builtin_arm_ssat(v, 8);
+#else
+    return (int8_t)ts_clamp(v, INT8_MIN, INT8_MAX);
+#endif
+}
+
 /* (acc * multiplier + 2^(30 - shift)) >> (31 - shift): one rounding, half up; not saturated.
  * The result must fit int32: it does when |acc| * 2^shift < 2^31. */
 static inline int32_t ts_requantize(int32_t acc, int32_t multiplier, int32_t shift)

@@ -21,11 +21,11 @@ _Static_assert(TS_RUNTIME_VERSION == 1,
 #endif
 
 /* conv2d_gemm_s8: conv2d0 */
-static inline int8_t conv2d_gemm_s8_s8(int32_t acc, const int32_t *scale)
+static inline int8_t conv2d_gemm_s8_output(int32_t acc, const int32_t *scale)
 {
-    const int64_t product = (int64_t)(acc) * scale[0];
+    const int64_t product = (int64_t)acc * scale[0];
     const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
-    return (int8_t)ts_clamp(v, -128, 127);
+    return ts_saturate_s8(v);
 }
 
 static void conv2d_gemm_s8_gather(const int8_t *x, int32_t pixel, int8_t *window)
@@ -61,19 +61,18 @@ static void conv2d_gemm_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
                            const int32_t *restrict bias, const int32_t *restrict rescale,
                            uint8_t *restrict scratch)
 {
-    int8_t *x0 = (int8_t *)scratch;
+    int8_t *x0 = (int8_t *)(void *)scratch;
     for (int32_t pixel = 0; pixel < 16; pixel += 2) {
-        const int32_t *start = bias, *scales = rescale;
+        const int32_t *start = bias;
+        const int32_t *scales = rescale;
         const int8_t *weights = w;
         int8_t *y0 = y + pixel * 8;
-        /* the second pixel; an odd last one is computed twice */
-        const int32_t more = 1;
-        int8_t *x1 = x0 + more * 27;
-        int8_t *y1 = y0 + more * 8;
+        int8_t *x1 = x0 + 27;
+        int8_t *y1 = y0 + 8;
         {
             const int8_t *input = x;
             conv2d_gemm_s8_gather(input, pixel, x0);
-            conv2d_gemm_s8_gather(input, pixel + more, x1);
+            conv2d_gemm_s8_gather(input, pixel + 1, x1);
             for (int32_t o = 0; o < 8; o += 4) {
                 int32_t sum00 = start[o];
                 int32_t sum10 = start[o];
@@ -95,27 +94,26 @@ static void conv2d_gemm_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
                     sum03 += v0 * weights[3];
                     sum13 += v1 * weights[3];
                 }
-                y0[o] = conv2d_gemm_s8_s8(sum00, scales + 3 * (o));
-                y1[o] = conv2d_gemm_s8_s8(sum10, scales + 3 * (o));
-                y0[o + 1] = conv2d_gemm_s8_s8(sum01, scales + 3 * (o + 1));
-                y1[o + 1] = conv2d_gemm_s8_s8(sum11, scales + 3 * (o + 1));
-                y0[o + 2] = conv2d_gemm_s8_s8(sum02, scales + 3 * (o + 2));
-                y1[o + 2] = conv2d_gemm_s8_s8(sum12, scales + 3 * (o + 2));
-                y0[o + 3] = conv2d_gemm_s8_s8(sum03, scales + 3 * (o + 3));
-                y1[o + 3] = conv2d_gemm_s8_s8(sum13, scales + 3 * (o + 3));
+                y0[o] = conv2d_gemm_s8_output(sum00, scales + 3 * o);
+                y1[o] = conv2d_gemm_s8_output(sum10, scales + 3 * o);
+                y0[o + 1] = conv2d_gemm_s8_output(sum01, scales + 3 * (o + 1));
+                y1[o + 1] = conv2d_gemm_s8_output(sum11, scales + 3 * (o + 1));
+                y0[o + 2] = conv2d_gemm_s8_output(sum02, scales + 3 * (o + 2));
+                y1[o + 2] = conv2d_gemm_s8_output(sum12, scales + 3 * (o + 2));
+                y0[o + 3] = conv2d_gemm_s8_output(sum03, scales + 3 * (o + 3));
+                y1[o + 3] = conv2d_gemm_s8_output(sum13, scales + 3 * (o + 3));
             }
         }
     }
 }
 
 /* conv2d_depthwise_s8: conv2d1 */
-static inline int8_t conv2d_depthwise_s8_s8(int32_t acc, const int32_t *scale)
+static inline int8_t conv2d_depthwise_s8_output(int32_t acc, const int32_t *scale)
 {
-    const int64_t product = (int64_t)(acc) * scale[0];
+    const int64_t product = (int64_t)acc * scale[0];
     const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
-    return (int8_t)ts_clamp(v, -128, 127);
+    return ts_saturate_s8(v);
 }
-
 
 static void conv2d_depthwise_s8_lines(const int8_t *x, int32_t top, int8_t *line)
 {
@@ -135,7 +133,7 @@ static void conv2d_depthwise_s8(const int8_t *x, int8_t *y, const int8_t *restri
                                 const int32_t *restrict bias, const int32_t *restrict rescale,
                                 uint8_t *restrict scratch)
 {
-    int8_t *lines = (int8_t *)scratch;
+    int8_t *lines = (int8_t *)(void *)scratch;
     for (int32_t row = 0; row < 4; ++row, y += 32) {
         conv2d_depthwise_s8_lines(x, row * 1 - 1, lines);
         for (int32_t column = 0; column < 4; column += 2) {
@@ -166,35 +164,34 @@ static void conv2d_depthwise_s8(const int8_t *x, int8_t *y, const int8_t *restri
                 sum0 += p[112] * f[8];
                 sum1 += p[120] * f[8];
                 f += 9;
-                out[c] = conv2d_depthwise_s8_s8(sum0, rescale + 3 * c);
-                out[c + 8] = conv2d_depthwise_s8_s8(sum1, rescale + 3 * c);
+                out[c] = conv2d_depthwise_s8_output(sum0, rescale + 3 * c);
+                out[c + 8] = conv2d_depthwise_s8_output(sum1, rescale + 3 * c);
             }
         }
     }
 }
 
 /* conv2d_gemm_s8_2: conv2d2 */
-static inline int8_t conv2d_gemm_s8_2_s8(int32_t acc, const int32_t *scale)
+static inline int8_t conv2d_gemm_s8_2_output(int32_t acc, const int32_t *scale)
 {
-    const int64_t product = (int64_t)(acc) * scale[0];
+    const int64_t product = (int64_t)acc * scale[0];
     const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
-    return (int8_t)ts_clamp(v, -128, 127);
+    return ts_saturate_s8(v);
 }
 
 static void conv2d_gemm_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict w,
                              const int32_t *restrict bias, const int32_t *restrict rescale,
                              uint8_t *restrict scratch)
 {
-    int8_t *x0 = (int8_t *)scratch;
+    int8_t *x0 = (int8_t *)(void *)scratch;
     for (int32_t pixel = 0; pixel < 16; pixel += 2) {
-        const int32_t *start = bias, *scales = rescale;
+        const int32_t *start = bias;
+        const int32_t *scales = rescale;
         const int8_t *weights = w;
         int8_t *y0 = y + pixel * 8;
-        /* the second pixel; an odd last one is computed twice */
-        const int32_t more = 1;
-        int8_t *x1 = x0 + more * 8;
-        int8_t *y1 = y0 + more * 8;
-        ts_copy_s8(x0, x + pixel * 8, (1 + more) * 8);
+        int8_t *x1 = x0 + 8;
+        int8_t *y1 = y0 + 8;
+        ts_copy_s8(x0, x + pixel * 8, 16);
         for (int32_t o = 0; o < 8; o += 4) {
             int32_t sum00 = start[o];
             int32_t sum10 = start[o];
@@ -216,14 +213,14 @@ static void conv2d_gemm_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict 
                 sum03 += v0 * weights[3];
                 sum13 += v1 * weights[3];
             }
-            y0[o] = conv2d_gemm_s8_2_s8(sum00, scales + 3 * (o));
-            y1[o] = conv2d_gemm_s8_2_s8(sum10, scales + 3 * (o));
-            y0[o + 1] = conv2d_gemm_s8_2_s8(sum01, scales + 3 * (o + 1));
-            y1[o + 1] = conv2d_gemm_s8_2_s8(sum11, scales + 3 * (o + 1));
-            y0[o + 2] = conv2d_gemm_s8_2_s8(sum02, scales + 3 * (o + 2));
-            y1[o + 2] = conv2d_gemm_s8_2_s8(sum12, scales + 3 * (o + 2));
-            y0[o + 3] = conv2d_gemm_s8_2_s8(sum03, scales + 3 * (o + 3));
-            y1[o + 3] = conv2d_gemm_s8_2_s8(sum13, scales + 3 * (o + 3));
+            y0[o] = conv2d_gemm_s8_2_output(sum00, scales + 3 * o);
+            y1[o] = conv2d_gemm_s8_2_output(sum10, scales + 3 * o);
+            y0[o + 1] = conv2d_gemm_s8_2_output(sum01, scales + 3 * (o + 1));
+            y1[o + 1] = conv2d_gemm_s8_2_output(sum11, scales + 3 * (o + 1));
+            y0[o + 2] = conv2d_gemm_s8_2_output(sum02, scales + 3 * (o + 2));
+            y1[o + 2] = conv2d_gemm_s8_2_output(sum12, scales + 3 * (o + 2));
+            y0[o + 3] = conv2d_gemm_s8_2_output(sum03, scales + 3 * (o + 3));
+            y1[o + 3] = conv2d_gemm_s8_2_output(sum13, scales + 3 * (o + 3));
         }
     }
 }
@@ -232,8 +229,8 @@ static void conv2d_gemm_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict 
 static void add_s8(const int8_t *x, const int8_t *x1, int8_t *y)
 {
     for (int32_t i0 = 0; i0 < 128; ++i0) {
-        const int32_t sum = (x[i0] * 6773113 + x1[i0] * 4906264 + -619441084) >> 22;
-        y[i0] = (int8_t)ts_clamp(sum, -128, 127);
+        const int32_t sum = x[i0] * 6773113 + (x1[i0] * 4906264 + -619441084);
+        y[i0] = ts_saturate_s8(sum >> 22);
     }
 }
 
@@ -296,18 +293,18 @@ static void concat_s8(const int8_t *x, const int8_t *x1, int8_t *y)
 }
 
 /* dense_blocked_s8: dense8 */
-static inline int8_t dense_blocked_s8_s8(int32_t acc, const int32_t *scale)
+static inline int8_t dense_blocked_s8_output(int32_t acc, const int32_t *scale)
 {
-    const int64_t product = (int64_t)(acc) * scale[0];
+    const int64_t product = (int64_t)acc * scale[0];
     const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
-    return (int8_t)ts_clamp(v, -128, 127);
+    return ts_saturate_s8(v);
 }
-
 
 static void dense_blocked_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
                              const int32_t *restrict bias, const int32_t *restrict rescale)
 {
-    const int32_t *start = bias, *scales = rescale;
+    const int32_t *start = bias;
+    const int32_t *scales = rescale;
     const int8_t *x0 = x, *weights = w;
     int8_t *y0 = y;
     {
@@ -324,11 +321,11 @@ static void dense_blocked_s8(const int8_t *x, int8_t *y, const int8_t *restrict 
             sum03 += v0 * weights[3];
             sum04 += v0 * weights[4];
         }
-        y0[0] = dense_blocked_s8_s8(sum00, scales + 3 * (0));
-        y0[0 + 1] = dense_blocked_s8_s8(sum01, scales + 3 * (0 + 1));
-        y0[0 + 2] = dense_blocked_s8_s8(sum02, scales + 3 * (0 + 2));
-        y0[0 + 3] = dense_blocked_s8_s8(sum03, scales + 3 * (0 + 3));
-        y0[0 + 4] = dense_blocked_s8_s8(sum04, scales + 3 * (0 + 4));
+        y0[0] = dense_blocked_s8_output(sum00, scales + 3 * 0);
+        y0[0 + 1] = dense_blocked_s8_output(sum01, scales + 3 * 1);
+        y0[0 + 2] = dense_blocked_s8_output(sum02, scales + 3 * 2);
+        y0[0 + 3] = dense_blocked_s8_output(sum03, scales + 3 * 3);
+        y0[0 + 4] = dense_blocked_s8_output(sum04, scales + 3 * 4);
     }
 }
 

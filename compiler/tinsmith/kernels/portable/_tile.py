@@ -1,4 +1,4 @@
-"""Constants of the portable int8 kernels that fold the input's zero point into the bias."""
+"""Constants of the portable blocked kernels; in int8 the bias takes in the input's zero point."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.dtypes import Array
+from ...ir.dtypes import Array, DType
 from ...ir.graph import Graph, Node
 from ...quant.arithmetic import INT32_MAX
 from ..kernel import Constant
@@ -14,15 +14,22 @@ from ..packing import epilogue
 
 
 def applies(node: Node, graph: Graph) -> bool:
-    """Whether no partial sum of Σ w·x + (bias − z·Σw) can leave int32, for any x."""
+    """Whether no partial sum of Σ w·x + (bias − z·Σw) can leave int32, for any x; float always."""
+    if node.y.dtype is DType.FLOAT32:
+        return True
     reach = np.abs(_folded_bias(node, graph)) + 128 * np.abs(_filters(node, graph)).sum(1)
     return int(reach.max()) <= INT32_MAX
 
 
 def facts(node: Node, graph: Graph) -> dict[str, Any]:
-    """What `ops/_tile.j2` needs: the form of rescaling and the output's bounds."""
+    """What `ops/_tile.j2` needs: types, the form of rescaling and the output's bounds."""
+    if node.y.dtype is DType.FLOAT32:
+        return {"is_float": True, "element": "float", "sum_type": "float"}
     exact = epilogue(node, graph)
     return {
+        "is_float": False,
+        "element": "int8_t",
+        "sum_type": "int32_t",
         "exact": exact is not None,
         "scale_up": 0 if exact is None else exact.scale_up,
         "fields": 2 if exact is None else 3,
@@ -34,7 +41,10 @@ def facts(node: Node, graph: Graph) -> dict[str, Any]:
 
 
 def channel_constants(node: Node, graph: Graph) -> dict[str, Constant]:
-    """bias[O] with the zero point folded in, and rescale[O]: {m, C, s} or {multiplier, shift}."""
+    """bias[O]; in int8 with the zero point folded in, and rescale[O]: {m, C, s} or {multiplier,
+    shift}."""
+    if node.y.dtype is DType.FLOAT32:
+        return {"bias": Constant(graph.constant(node.inputs[2]))}
     exact = epilogue(node, graph)
     if exact is not None:
         rows = np.stack([exact.multiplier, exact.offset, exact.shift], 1)
@@ -45,12 +55,12 @@ def channel_constants(node: Node, graph: Graph) -> dict[str, Constant]:
 
 
 def interleaved(filters: Array, width: int, groups: int = 1) -> Constant:
-    """[O, K] int8 filters, `width` of each group at a time, stored [K][width]."""
+    """[O, K] filters, `width` of each group at a time, stored [K][width]."""
     parts: list[Array] = []
     for group in np.split(filters, groups):
         cuts = range(0, len(group), width)
         parts += [np.ravel(group[i : i + width].T) for i in cuts]
-    return Constant(np.concatenate(parts).astype(np.int8))
+    return Constant(np.concatenate(parts))
 
 
 def _filters(node: Node, graph: Graph) -> Array:

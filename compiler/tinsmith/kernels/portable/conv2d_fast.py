@@ -1,10 +1,11 @@
-"""Portable int8 convolutions that beat the general loop nest: as matrix product, and depthwise."""
+"""Portable convolutions that beat the general loop nest: as matrix product, and depthwise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ...ops.conv2d import is_depthwise
 from ..geometry import Geometry, conv_geometry, forward_lead
@@ -44,7 +45,7 @@ def gemm_lead(node: Node, index: int) -> int | None:
         return None
     g = conv_geometry(node)
     pair_over_two_rows = g.out_c if node.attrs.groups > 1 else 0
-    return forward_lead(g) + pair_over_two_rows
+    return (forward_lead(g) + pair_over_two_rows) * node.x.dtype.bytes
 
 
 def depthwise_applies(node: Node, graph: Graph) -> bool:
@@ -52,16 +53,16 @@ def depthwise_applies(node: Node, graph: Graph) -> bool:
 
 
 def depthwise_view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    """A line is one padded input row; `copied_bytes` of it come from the input."""
+    """A line is one padded input row; `copied_elements` of it come from the input."""
     g = conv_geometry(node)
     left = g.pad_left * g.in_c
-    line = _line_bytes(g)
+    line = _line_elements(g)
     return {
         **view(node, graph),
         **_tile.facts(node, graph),
-        "line_bytes": line,
-        "left_bytes": left,
-        "copied_bytes": min(g.row_bytes, line - left),
+        "line_elements": line,
+        "left_elements": left,
+        "copied_elements": min(g.in_w * g.in_c, line - left),
         "unrolled": g.kernel_h * g.kernel_w <= _UNROLLED_TAPS,
     }
 
@@ -80,10 +81,10 @@ def depthwise_lead(node: Node, index: int) -> int | None:
     for row in range(1, g.out_h):
         needed = min(max(0, row * g.stride_h - g.pad_top), g.in_h)
         lead = max(lead, row * g.out_row_bytes - needed * g.row_bytes)
-    return lead
+    return lead * node.x.dtype.bytes
 
 
-def _line_bytes(g: Geometry) -> int:
+def _line_elements(g: Geometry) -> int:
     return ((g.out_w - 1) * g.stride_w + (g.kernel_w - 1) * g.dilation_w + 1) * g.in_c
 
 
@@ -94,7 +95,7 @@ def _depth(node: Node) -> int:
 
 def _gemm_scratch(node: Node, graph: Graph) -> int:
     del graph
-    return _depth(node) * min(2, conv_geometry(node).pixels)
+    return _depth(node) * min(2, conv_geometry(node).pixels) * node.x.dtype.bytes
 
 
 def _gemm_instructions(node: Node, graph: Graph) -> float:
@@ -107,30 +108,47 @@ def _gemm_instructions(node: Node, graph: Graph) -> float:
 def _depthwise_scratch(node: Node, graph: Graph) -> int:
     del graph
     g = conv_geometry(node)
-    return g.kernel_h * _line_bytes(g)
+    return g.kernel_h * _line_elements(g) * node.x.dtype.bytes
 
 
-KERNELS = (
-    Kernel(
-        name="conv2d_gemm_s8",
+def _depthwise_instructions(node: Node, graph: Graph) -> float:
+    del graph
+    return 2.8 * node.op.macs(node) + 22.0 * node.y.elements
+
+
+def _gemm(suffix: str, dtype: DType) -> Kernel:
+    return Kernel(
+        name=f"conv2d_gemm_{suffix}",
         op="conv2d",
         template="ops/conv2d_gemm.c.j2",
+        dtype=dtype,
         applies=gemm_applies,
         view=gemm_view,
         constants=gemm_constants,
         scratch_bytes=_gemm_scratch,
         lead_bytes=gemm_lead,
         instructions=_gemm_instructions,
-    ),
-    Kernel(
-        name="conv2d_depthwise_s8",
+    )
+
+
+def _depthwise(suffix: str, dtype: DType) -> Kernel:
+    return Kernel(
+        name=f"conv2d_depthwise_{suffix}",
         op="conv2d",
         template="ops/conv2d_depthwise.c.j2",
+        dtype=dtype,
         applies=depthwise_applies,
         view=depthwise_view,
         constants=depthwise_constants,
         scratch_bytes=_depthwise_scratch,
         lead_bytes=depthwise_lead,
-        instructions=lambda node, graph: 2.8 * node.op.macs(node) + 22.0 * node.y.elements,
-    ),
+        instructions=_depthwise_instructions,
+    )
+
+
+KERNELS = (
+    _gemm("s8", DType.INT8),
+    _depthwise("s8", DType.INT8),
+    _gemm("f32", DType.FLOAT32),
+    _depthwise("f32", DType.FLOAT32),
 )

@@ -52,6 +52,20 @@ def lead_bytes(node: Node, index: int) -> int | None:
     return ahead * node.x.dtype.bytes
 
 
+def _blocked(suffix: str, dtype: DType) -> Kernel:
+    return Kernel(
+        name=f"dense_blocked_{suffix}",
+        op="dense",
+        template="ops/dense_blocked.c.j2",
+        dtype=dtype,
+        applies=_tile.applies,
+        view=blocked_view,
+        constants=blocked_constants,
+        lead_bytes=lead_bytes,
+        instructions=lambda node, graph: 2.6 * node.op.macs(node) + 20.0 * node.y.elements,
+    )
+
+
 KERNELS = (
     Kernel(
         name="dense_s8",
@@ -62,16 +76,8 @@ KERNELS = (
         lead_bytes=lead_bytes,
         instructions=lambda node, graph: 6.0 * node.op.macs(node) + 45.0 * node.y.elements,
     ),
-    Kernel(
-        name="dense_blocked_s8",
-        op="dense",
-        template="ops/dense_blocked.c.j2",
-        applies=_tile.applies,
-        view=blocked_view,
-        constants=blocked_constants,
-        lead_bytes=lead_bytes,
-        instructions=lambda node, graph: 2.6 * node.op.macs(node) + 20.0 * node.y.elements,
-    ),
+    _blocked("s8", DType.INT8),
+    _blocked("f32", DType.FLOAT32),
     Kernel(
         name="dense_f32",
         op="dense",
