@@ -71,7 +71,7 @@ def whole_filter(frozen: Array, trained: Array, trained_channels: tuple[int, ...
     if not trained.shape[3]:
         return frozen
     channels = frozen.shape[3] + trained.shape[3]
-    w = np.empty((*frozen.shape[:3], channels), np.int8)
+    w = np.empty((*frozen.shape[:3], channels), np.result_type(frozen, trained))
     w[..., list(trained_channels)] = trained
     w[..., sorted(set(range(channels)) - set(trained_channels))] = frozen
     return w

@@ -1,0 +1,58 @@
+"""The loss guard: notices that training has gone wrong, so that the weights can be taken back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What to do after a step.
+
+    GOOD ends a window with the lowest loss so far: the weights are worth keeping. BROKEN: take the
+    last good ones back and go on at half the rate.
+    """
+
+    CONTINUE = "continue"
+    GOOD = "good"
+    BROKEN = "broken"
+
+
+@dataclass
+class LossGuard:
+    """Watches the mean loss over windows of `window` steps.
+
+    Training is broken when a loss is not finite, or the mean of a window exceeds 1.5 times the
+    lowest so far plus 0.5: a rate three to four times too high does that within a window or two.
+
+    Attributes:
+        best: the lowest mean of a window; NaN before the first.
+        broken: how often it has been broken.
+    """
+
+    window: int = 100
+    best: float = math.nan
+    broken: int = 0
+    _losses: list[float] = field(default_factory=list[float])
+
+    def watch(self, loss: float) -> Verdict:
+        """The loss of the step just done."""
+        if not math.isfinite(loss):
+            return self._break()
+        self._losses.append(loss)
+        if len(self._losses) < self.window:
+            return Verdict.CONTINUE
+        mean = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        if mean > 1.5 * self.best + 0.5:
+            return self._break()
+        if not mean >= self.best:
+            self.best = mean
+            return Verdict.GOOD
+        return Verdict.CONTINUE
+
+    def _break(self) -> Verdict:
+        self._losses.clear()
+        self.broken += 1
+        return Verdict.BROKEN

@@ -1,0 +1,187 @@
+"""Training on the host exactly as the device does it, and variations of it for comparison.
+
+`Trainer` keeps the state; what lies before the first layer that learns is computed once per sample
+(`encode`) and reused. With the default variation every loss, output and weight is bit-identical to
+the device's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from ..errors import BadInput
+from ..ir.dtypes import Array, DType
+from ..ir.graph import Graph, Value
+from .guard import LossGuard, Verdict
+from .program import Program, needed, split_frozen
+from .variations import DEVICE, Variation, replacements, without_qas
+
+Encoded = tuple[Array, ...]
+Schedule = Literal["cosine", "constant"]
+_GIVE_UP = 4  # halvings of the rate: a network that still explodes does so for another reason
+
+
+class Trainer:
+    """One training graph with its state.
+
+    Attributes:
+        graph: of stage TRAINING, after build_backward.
+        state: the array of every state value.
+        steps: how many steps were taken.
+    """
+
+    def __init__(self, graph: Graph, variation: Variation = DEVICE) -> None:
+        if not graph.updates:
+            raise BadInput("the graph has nothing to train", hint="run build_backward on it")
+        self.graph = graph if variation.qas else without_qas(graph, variation.body_rate)
+        self.variation = variation
+        self.steps = 0
+        self._latent: dict[str, Array] = {}
+        frozen, rest, between = split_frozen(self.graph)
+        changed = replacements(variation, self._latent)
+        state, given = self.graph.state, self.graph.inputs[-2:]
+        news = [new for _, new in self.graph.updates]
+        outputs = self.graph.outputs[:-1]
+        reads = [*between, *state]
+        forward = needed(rest, outputs)
+        self._encode = Program(self.graph, frozen, self.graph.inputs[:-2], between, changed)
+        self._forward = Program(self.graph, forward, reads, outputs, changed)
+        self._step = Program(
+            self.graph, rest, [*reads, *given], [self.graph.outputs[-1], *news], changed
+        )
+        self.state: dict[Value, Array] = {v: self.graph.initializers[v] for v in state}
+        if variation.numbers == "float32":
+            self.state = {v: a.astype(np.float64) for v, a in self.state.items()}
+
+    @property
+    def given(self) -> Value:
+        """The label or target."""
+        return self.graph.inputs[-2]
+
+    def encode(self, inputs: Sequence[Array]) -> Encoded:
+        """One sample up to the first layer that learns. Raises BadInput for a wrong array."""
+        for value, array in zip(self.graph.inputs[:-2], inputs, strict=True):
+            _check(value, array)
+        return tuple(self._encode.run(inputs))
+
+    def step(self, sample: Encoded, given: Array | int, rate: float) -> float:
+        """One update; returns the loss before it. Raises BadInput and changes nothing when wrong.
+
+        given: the label as an int, or the target array.
+        """
+        if not (math.isfinite(rate) and rate >= 0):
+            raise BadInput(f"the learning rate is {rate}", expected="a finite number, 0 or more")
+        array = self._given(given)
+        numbers = [*sample, *self.state.values(), array, np.array([rate], np.float32)]
+        loss, *news = self._step.run(numbers)
+        self.state = dict(zip(self.state, news, strict=True))
+        self.steps += 1
+        return float(loss[0])
+
+    def outputs(self, sample: Encoded) -> tuple[Array, ...]:
+        """The model's outputs for one encoded sample."""
+        return tuple(self._forward.run([*sample, *self.state.values()]))
+
+    def predict(self, samples: Sequence[Encoded]) -> Array:
+        """int64[n]: the class of each sample, the first of equals."""
+        return np.array([int(np.argmax(self.outputs(s)[0])) for s in samples], np.int64)
+
+    def accuracy(self, samples: Sequence[Encoded], labels: Array) -> float:
+        """Fraction of samples whose class is their label."""
+        return float(np.mean(self.predict(samples) == labels))
+
+    def snapshot(self) -> object:
+        """What `restore` takes back."""
+        return dict(self.state), dict(self._latent), self.steps
+
+    def restore(self, snapshot: object) -> None:
+        state, latent, self.steps = snapshot  # type: ignore[misc]
+        self.state = dict(state)
+        self._latent.clear()
+        self._latent.update(latent)
+
+    def _given(self, given: Array | int) -> Array:
+        if not isinstance(given, int | np.integer):
+            _check(self.given, np.asarray(given))
+            return np.asarray(given)
+        classes = self.graph.outputs[0].type.elements
+        if self.given.type.dtype is not DType.INT32 or not 0 <= given < classes:
+            raise BadInput(f"label {given} is out of range", expected=f"0 … {classes - 1}")
+        return np.array([given], np.int32)
+
+
+@dataclass
+class History:
+    """losses: of every step. rollbacks: steps at which the loss guard took the weights back."""
+
+    losses: list[float] = field(default_factory=list[float])
+    rollbacks: list[int] = field(default_factory=list[int])
+    gave_up: bool = False
+
+
+def rate_at(schedule: Schedule, rate: float, step: int, total: int) -> float:
+    """The learning rate of a step; cosine falls from `rate` to 0."""
+    if schedule == "constant":
+        return rate
+    return rate * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def fit(
+    trainer: Trainer,
+    samples: Sequence[Encoded],
+    givens: Sequence[Array | int] | Array,
+    *,
+    epochs: int,
+    rate: float,
+    schedule: Schedule = "cosine",
+    seed: int = 0,
+    guard: LossGuard | None = None,
+    after_epoch: Callable[[int, History], None] | None = None,
+) -> History:
+    """Train over all samples `epochs` times, one at a time, in an order drawn from the seed.
+
+    When the guard finds the training broken the last good weights are taken back and the rate is
+    halved; after four times it gives up, with the last good weights.
+    """
+    if len(samples) != len(givens) or not samples:
+        raise BadInput(f"{len(samples)} samples with {len(givens)} labels or targets")
+    guard = guard or LossGuard()
+    history, order = History(), np.random.default_rng(seed)
+    good, scale, total, step = trainer.snapshot(), 1.0, epochs * len(samples), 0
+    for epoch in range(epochs):
+        for i in order.permutation(len(samples)):
+            given = givens[i]
+            given = int(given) if np.ndim(given) == 0 else given
+            loss = trainer.step(samples[i], given, scale * rate_at(schedule, rate, step, total))
+            step += 1
+            history.losses.append(loss)
+            verdict = guard.watch(loss)
+            if verdict is Verdict.GOOD:
+                good = trainer.snapshot()
+            elif verdict is Verdict.BROKEN:
+                trainer.restore(good)
+                history.rollbacks.append(step)
+                scale /= 2
+                if guard.broken >= _GIVE_UP:
+                    history.gave_up = True
+                    return history
+        if after_epoch:
+            after_epoch(epoch, history)
+    return history
+
+
+def named_state(trainer: Trainer) -> Mapping[str, Array]:
+    """The state by name."""
+    return {v.name: a for v, a in trainer.state.items()}
+
+
+def _check(value: Value, array: Array) -> None:
+    if array.shape != value.type.shape or array.dtype != value.type.dtype.numpy:
+        raise BadInput(
+            f"{value.name} is {array.dtype}{list(array.shape)}", expected=str(value.type)
+        )
