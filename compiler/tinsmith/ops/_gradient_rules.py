@@ -84,13 +84,17 @@ def lookup(node: Node, gradients: Gradients, context: GradientContext) -> None:
     context.add(x, dx, dy.factor)
 
 
+def rescale_ratio(node: Node, table: Array) -> float | None:
+    """s_x / s_y when the table only changes scale and zero point; None otherwise."""
+    identity = lookup_table(lambda real: real, node.x, node.y)
+    return node.x.scale / node.y.scale if np.array_equal(identity, table) else None
+
+
 def _slope(node: Node, table: Array) -> Array:
     """float32[256]: dy/dx in integers at every x."""
-    inside = (table > -128) & (table < 127)
-    if node.x.quant and node.y.quant:
-        identity = lookup_table(lambda real: real, node.x, node.y)
-        if np.array_equal(identity, table):
-            return np.where(inside, node.x.scale / node.y.scale, 0).astype(np.float32)
+    ratio = rescale_ratio(node, table)
+    if ratio is not None:
+        return np.where((table > -128) & (table < 127), ratio, 0).astype(np.float32)
     i = np.arange(table.size)
     low, high = np.maximum(i - 2, 0), np.minimum(i + 2, table.size - 1)
     rise = table[high].astype(np.float64) - table[low]

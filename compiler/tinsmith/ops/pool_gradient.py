@@ -49,7 +49,7 @@ def infer_pool(types: Sequence[TensorType], attrs: PoolGradientAttrs) -> Sequenc
 def average_pool_gradient(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     dy, weight = arrays
     attrs: PoolGradientAttrs = node.attrs
-    dx = np.zeros(attrs.shape, np.float32)
+    dx = np.zeros(attrs.shape, dy.dtype)
     part = dy * weight[None, :, :, None]
     rows, columns = _positions(attrs)
     for i, j in np.ndindex(rows.shape[0], columns.shape[0]):
@@ -61,7 +61,7 @@ def average_pool_gradient(node: Node, arrays: Sequence[Array]) -> Sequence[Array
 def max_pool_gradient(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     dy, x = arrays
     attrs: PoolGradientAttrs = node.attrs
-    dx = np.zeros(attrs.shape, np.float32)
+    dx = np.zeros(attrs.shape, dy.dtype)
     rows, columns = _positions(attrs)
     samples, channels = np.indices((attrs.shape[0], attrs.shape[3]))
     for i, j in np.ndindex(rows.shape[0], columns.shape[0]):

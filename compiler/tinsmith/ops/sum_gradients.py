@@ -86,7 +86,7 @@ def reduce(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     summed = [i for i, d in enumerate(full) if d == 1]
     kept = [i for i in range(dy.ndim) if i not in summed]
     terms = dy.transpose(*summed, *kept).reshape(-1, int(np.prod(shape)))
-    return (np.add.accumulate(terms, axis=0, dtype=np.float32)[-1].reshape(shape),)
+    return (np.add.accumulate(terms, axis=0, dtype=dy.dtype)[-1].reshape(shape),)
 
 
 def infer_mul(types: Sequence[TensorType], attrs: NoAttrs) -> Sequence[TensorType]:

@@ -27,7 +27,7 @@ class LossGuard:
     lowest so far plus 0.5: a rate three to four times too high does that within a window or two.
 
     Attributes:
-        best: the lowest mean of a window; NaN before the first.
+        best: the lowest mean of a window, or what was expected before the first.
         broken: how often it has been broken.
     """
 
@@ -35,6 +35,10 @@ class LossGuard:
     best: float = math.nan
     broken: int = 0
     _losses: list[float] = field(default_factory=list[float])
+
+    def expect(self, loss: float) -> None:
+        """The mean loss before training: what the first windows are measured by."""
+        self.best = loss
 
     def watch(self, loss: float) -> Verdict:
         """The loss of the step just done."""

@@ -23,6 +23,7 @@ from .variations import DEVICE, Variation, replacements, without_qas
 
 Encoded = tuple[Array, ...]
 Schedule = Literal["cosine", "constant"]
+_FIRST_LOOK = 20  # samples whose loss says what to expect
 _GIVE_UP = 4  # halvings of the rate: a network that still explodes does so for another reason
 
 
@@ -82,6 +83,13 @@ class Trainer:
         self.state = dict(zip(self.state, news, strict=True))
         self.steps += 1
         return float(loss[0])
+
+    def loss(self, sample: Encoded, given: Array | int) -> float:
+        """The loss of one sample; nothing learns."""
+        kept = self.snapshot()
+        loss = self.step(sample, given, 0.0)
+        self.restore(kept)
+        return loss
 
     def outputs(self, sample: Encoded) -> tuple[Array, ...]:
         """The model's outputs for one encoded sample."""
@@ -151,13 +159,15 @@ def fit(
     if len(samples) != len(givens) or not samples:
         raise BadInput(f"{len(samples)} samples with {len(givens)} labels or targets")
     guard = guard or LossGuard()
+    labels = [int(g) if np.ndim(g) == 0 else np.asarray(g) for g in givens]
     history, order = History(), np.random.default_rng(seed)
     good, scale, total, step = trainer.snapshot(), 1.0, epochs * len(samples), 0
+    first = order.permutation(len(samples))[:_FIRST_LOOK]
+    guard.expect(float(np.mean([trainer.loss(samples[i], labels[i]) for i in first])))
     for epoch in range(epochs):
         for i in order.permutation(len(samples)):
-            given = givens[i]
-            given = int(given) if np.ndim(given) == 0 else given
-            loss = trainer.step(samples[i], given, scale * rate_at(schedule, rate, step, total))
+            now = scale * rate_at(schedule, rate, step, total)
+            loss = trainer.step(samples[i], labels[i], now)
             step += 1
             history.losses.append(loss)
             verdict = guard.watch(loss)

@@ -20,6 +20,7 @@ from ..ops._convolution import (
     input_gradient,
 )
 from ..ops._gradient import power_of_two, unpack_mask
+from ..ops._gradient_rules import rescale_ratio
 from ..ops._pool import window_count
 from ..ops._window import patches
 from ..ops.average_pool import window_divisors
@@ -98,6 +99,22 @@ def _max_pool(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     return _clip(node, windows.max(axis=(3, 4)), x)
 
 
+def _lookup(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
+    """A change of scale exactly; any other table by straight lines between its entries."""
+    x, table = _floats(arrays[0]), arrays[1]
+    ratio = rescale_ratio(node, table)
+    if ratio is None:
+        return (np.interp(x, np.arange(-128, 128), table).astype(x.dtype),)
+    y = (x - node.x.zero_point) * ratio + node.y.zero_point
+    return (np.clip(y, -128, 127).astype(x.dtype),)
+
+
+def _lookup_gradient(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
+    del node
+    dy, x, slope = arrays
+    return (dy * slope[np.rint(x).astype(np.int64) + 128],)
+
+
 def _cross_entropy(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     logits, label = arrays[0], int(arrays[1][0])
     real = logits.reshape(-1).astype(np.float64) * node.attrs.scale
@@ -143,7 +160,7 @@ def float_weight_update(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     g, exponent, x, rate, coefficient, trained, bias = arrays[:7]
     rows = np.array(node.attrs.update_channels or range(trained.shape[0]))
     scale = step_scale(coefficient, rate, exponent)[rows]
-    new = trained.astype(g.dtype)
+    new = trained.astype(np.result_type(trained, g))
     new[rows] -= float_weight_gradient(node, g, x) * scale[:, None, None, None]
     moved = (new - trained).sum(axis=(1, 2, 3), dtype=np.float64)
     shifted = bias - node.inputs[2].type.zero_point * moved
@@ -172,6 +189,8 @@ UNROUNDED: Mapping[str, Reference] = {
     "reduce_mean": _mean,
     "average_pool": _average_pool,
     "max_pool": _max_pool,
+    "lookup": _lookup,
+    "lookup_gradient": _lookup_gradient,
     "softmax_cross_entropy": _cross_entropy,
     "mse_loss": _mse,
     "quantize_gradient": _quantize_gradient,
