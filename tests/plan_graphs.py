@@ -123,8 +123,8 @@ def survives(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> boo
     """Play the graph on a real arena with the worst kernels the contract allows.
 
     Every byte has a tag of its own. With lead D a kernel reads byte j of its input immediately
-    before it writes byte j + D of its output, as late as it may; without a lead it reads everything
-    again after the last write. It soils its scratch before, and reads it after.
+    before it writes byte j + D of its first output, as late as it may, and other outputs before
+    that; without a lead it reads everything again after the last write. It soils its scratch before, and reads it after.
     """
     by_name = {c.node.name: c for c in calls}
     memory: dict[int, object] = {}
@@ -173,22 +173,23 @@ def _run(
     reads: list[tuple[float, Value, int]] = []
     for index, v in enumerate(made.inputs):
         lead = kernel_call.kernel.lead_bytes(made, index)
-        if lead is None or len(made.outputs) > 1:
+        if lead is None:
             reads += [(float("inf"), v, k) for k in range(v.type.bytes)]
         else:
             reads += [(k + lead, v, k) for k in range(v.type.bytes)]
     reads.sort(key=lambda r: r[0])
     for v in made.outputs:
         tags[v] = [(v.name, k) for k in range(v.type.bytes)]
+    first, *others = made.outputs
+    for v in others:
+        memory.update({plan.offsets[v] + k: tag for k, tag in enumerate(tags[v])})
     at = 0
-    for time in range(max(v.type.bytes for v in made.outputs)):
+    for time in range(first.type.bytes):
         while at < len(reads) and reads[at][0] <= time:
             if not read(reads[at][1], reads[at][2]):
                 return False
             at += 1
-        for v in made.outputs:
-            if time < v.type.bytes:
-                memory[plan.offsets[v] + time] = tags[v][time]
+        memory[plan.offsets[first] + time] = tags[first][time]
     return all(read(v, k) for _, v, k in reads[at:]) and all(
         memory[a] == ("scratch", made.name, a) for a in scratch
     )

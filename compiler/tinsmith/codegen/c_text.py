@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..ir.dtypes import Array
+from ..ir.dtypes import Array, DType
 
 INDENT = "    "
 COLUMNS = 100
@@ -137,6 +137,14 @@ class Names:
             name = f"{wanted}_{n}"
         self._taken.add(name)
         return name
+
+
+def c_pointer(block: str, offset: int, dtype: DType, *, const: bool = False) -> str:
+    """A place in a block of bytes (uint8_t) as a pointer to its element type."""
+    if dtype is DType.UINT8:
+        return f"{block} + {offset}"
+    through = "" if dtype.bytes == 1 else "(void *)"
+    return f"({'const ' if const else ''}{dtype.c} *){through}({block} + {offset})"
 
 
 def c_wrap_call(head: str, arguments: list[str], tail: str, indent: str = "") -> str:

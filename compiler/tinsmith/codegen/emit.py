@@ -9,22 +9,25 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from .. import __version__, paths
 from ..errors import CompileError, InternalError
-from ..ir.dtypes import Array, DType, TensorType
-from ..ir.graph import Graph, Node, Value
+from ..ir.dtypes import Array, DType
+from ..ir.graph import Graph
 from ..ir.interpret import run
 from ..ir.printer import print_graph
-from ..kernels.kernel import Constant, KernelCall
-from ..plan.model import MemoryPlan, short_name
-from .c_text import INDENT, c_comment, c_comment_block, c_model_name
+from ..kernels.kernel import Constant
+from ..plan.model import short_name
+from .c_text import c_comment
+from .entry import port_view, step_views
 from .environment import render
-from .functions import Functions, call_text
-from .views import ArrayView, ModelView, PortView, StepView
+from .functions import Functions
+from .program import Program
+from .state import StateBlock
+from .training import train_view
+from .views import ArrayView, ModelView, PortView
 from .weights import Weights, array_view
 
 _FILES = {
@@ -33,26 +36,6 @@ _FILES = {
     "{}_weights.h": "codegen/weights.h.j2",
     "{}_weights.c": "codegen/weights.c.j2",
 }
-
-
-@dataclass(frozen=True)
-class Program:
-    """What is emitted.
-
-    Attributes:
-        graph: stage PLANNED, its nodes in the order they run.
-        calls: from `select_kernels`, in the same order.
-        sample: one array per graph input, embedded for the self-test; None: seeded random data.
-    """
-
-    graph: Graph
-    calls: Sequence[KernelCall]
-    plan: MemoryPlan
-    sample: Sequence[Array] | None = None
-
-    @property
-    def c_name(self) -> str:
-        return c_model_name(self.graph.name)
 
 
 def emit(program: Program) -> dict[str, str]:
@@ -79,9 +62,11 @@ def model_view(program: Program) -> ModelView:
             )
     name = program.c_name
     functions, weights = Functions(), Weights(name)
-    steps = tuple(_steps(program, functions, weights))
-    inputs = [_port(v, i, "input", program) for i, v in enumerate(graph.inputs)]
-    outputs = [_port(v, i, "output", program) for i, v in enumerate(graph.outputs)]
+    state = StateBlock.of(program.train.graph) if program.train else StateBlock()
+    run_steps = tuple(step_views(program, functions, weights, state))
+    train = train_view(program.train, functions, weights, state) if program.train else None
+    inputs = [port_view(v, i, "input", program) for i, v in enumerate(graph.inputs)]
+    outputs = [port_view(v, i, "output", program) for i, v in enumerate(graph.outputs)]
     return ModelView(
         name=name,
         macro=name.upper(),
@@ -89,17 +74,18 @@ def model_view(program: Program) -> ModelView:
         version=__version__,
         model_hash=hashlib.sha256(print_graph(graph).encode()).hexdigest(),
         runtime_version=runtime_version(),
-        arena_bytes=plan.arena_bytes,
+        arena_bytes=program.arena_bytes,
         arena_alignment=plan.alignment,
         macs=sum(n.op.macs(n) for n in graph.nodes),
         weights_bytes=weights.bytes,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         functions=functions.views(),
-        steps=steps,
+        steps=run_steps,
         weights=weights.views(),
         samples=tuple(_samples(program, inputs, outputs)),
         uses_float=any(v.type.dtype is DType.FLOAT32 for v in graph.values),
+        train=train,
     )
 
 
@@ -123,76 +109,6 @@ def runtime_version() -> int:
     if found is None:
         raise InternalError("ts_version.h does not define TS_RUNTIME_VERSION")
     return int(found.group(1))
-
-
-def _steps(program: Program, functions: Functions, weights: Weights) -> Iterator[StepView]:
-    graph, plan = program.graph, program.plan
-    calls = {call.node.name: call for call in program.calls}
-    for index, node in enumerate(graph.nodes):
-        call = calls.get(node.name)
-        if node.name in plan.in_place:
-            text, kernel = "", "in place"
-        elif call is not None:
-            function = functions.add(call, graph)
-            text = call_text(function, call, graph, plan, weights.add(call))
-            kernel = call.kernel.name
-        else:
-            raise InternalError(f"no kernel was selected for {node.name}", node=str(node.origin))
-        yield StepView(
-            c_comment_block(list(_comment(index, node, kernel, program)), INDENT),
-            text,
-            tuple((plan.offsets[v], v.type.bytes) for v in node.outputs),
-        )
-
-
-def _comment(index: int, node: Node, kernel: str, program: Program) -> Iterator[str]:
-    plan, graph = program.plan, program.graph
-    onnx = node.origin.onnx_name
-    short, known = short_name(node.name, 64), short_name(onnx, 64)
-    name = "" if short == known else f" {short}"
-    origin = f", {node.origin.onnx_op} {known!r}" if onnx else ""
-    yield f"{index}. {node.op.name}{name}{origin}"
-    reads = " + ".join(type_text(v.type) for v in node.inputs if v in plan.offsets)
-    writes = " + ".join(type_text(v.type) for v in node.outputs)
-    macs = node.op.macs(node)
-    yield f"{reads} -> {writes}, {kernel}" + (f", {macs} MACs" if macs else "")
-    spans = [_span(v, plan) for v in graph.activations(node)]
-    place = f"arena {' '.join(spans)} -> {' '.join(_span(v, plan) for v in node.outputs)}"
-    if node.name in plan.scratch:
-        place += f", scratch at {plan.scratch[node.name]}"
-    yield place
-
-
-def type_text(type_: TensorType) -> str:
-    """int8 1x49x10x1."""
-    return f"{type_.dtype.value} {'x'.join(map(str, type_.shape)) or 'scalar'}"
-
-
-def _span(value: Value, plan: MemoryPlan) -> str:
-    start = plan.offsets[value]
-    return f"[{start}, {start + value.type.bytes})"
-
-
-def _port(value: Value, index: int, kind: str, program: Program) -> PortView:
-    type_ = value.type
-    prefix = program.c_name
-    return PortView(
-        index=index,
-        name=value.name,
-        comment=c_comment_block(
-            [f"{kind} {index}: {short_name(value.name, 64)}, {type_text(type_)}"]
-        ),
-        macro=f"{prefix}_{kind}_{index}".upper(),
-        c_type=type_.dtype.c,
-        shape=type_.shape,
-        elements=type_.elements,
-        bytes=type_.bytes,
-        offset=program.plan.offsets[value],
-        scale=type_.scale if type_.quant else None,
-        zero_point=type_.zero_point if type_.quant else None,
-        sample=f"{prefix}_sample_{kind}_{index}",
-        is_float=type_.dtype is DType.FLOAT32,
-    )
 
 
 def _samples(

@@ -10,8 +10,9 @@ from ..ir.dtypes import DType
 from ..ir.graph import Graph, Node, Value
 from ..kernels.kernel import Constant, KernelCall
 from ..plan.model import MemoryPlan, short_name
-from .c_text import INDENT, Names, c_comment_block, c_wrap_call
+from .c_text import INDENT, Names, c_comment_block, c_pointer, c_wrap_call
 from .environment import render
+from .state import StateBlock
 from .views import FunctionView
 
 _PLACEHOLDER = "TS_KERNEL_FUNCTION"
@@ -61,9 +62,13 @@ def signature(call: KernelCall, graph: Graph, function: str) -> str:
         free = call.kernel.lead_bytes(node, i) is None
         star = "*restrict " if free else "*"
         parameters.append(f"const {value.type.dtype.c} {star}x{n or ''}")
-    for n, value in enumerate(node.outputs):
+    for n, value in enumerate(graph.results(node)):
         star = "*" if overlaps else "*restrict "
         parameters.append(f"{value.type.dtype.c} {star}y{n or ''}")
+    changed = {old for old, _ in node.updates}
+    for name, value in call.kernel.state(node, graph).items():
+        const = "" if value in changed else "const "
+        parameters.append(f"{const}{value.type.dtype.c} *restrict {name}")
     for name, constant in call.constants.items():
         parameters.append(f"const {constant_type(constant).c} *restrict {name}")
     if call.scratch_bytes:
@@ -77,11 +82,15 @@ def call_text(
     graph: Graph,
     plan: MemoryPlan,
     constants: Mapping[str, str],
+    state: StateBlock,
 ) -> str:
     """The call statement; `constants`: name of the array behind each constant parameter."""
     node = call.node
     arguments = [arena_pointer(v, plan, const=True) for _, v in activations(node, graph)]
-    arguments += [arena_pointer(v, plan) for v in node.outputs]
+    arguments += [arena_pointer(v, plan) for v in graph.results(node)]
+    changed = {old for old, _ in node.updates}
+    for value in call.kernel.state(node, graph).values():
+        arguments.append(state.pointer(graph.storage[value], const=value not in changed))
     arguments += [constants[name] for name in call.constants]
     if call.scratch_bytes:
         arguments.append(f"arena + {plan.scratch[node.name]}")
@@ -90,16 +99,13 @@ def call_text(
 
 def arena_pointer(value: Value, plan: MemoryPlan, *, const: bool = False) -> str:
     """The bytes of a value as a pointer to its element type."""
-    place = f"(arena + {plan.offsets[value]})"
-    if value.type.dtype is DType.UINT8:
-        return place[1:-1]
-    through = "" if value.type.dtype.bytes == 1 else "(void *)"
-    return f"({'const ' if const else ''}{value.type.dtype.c} *){through}{place}"
+    return c_pointer("arena", plan.offsets[value], value.type.dtype, const=const)
 
 
 def activations(node: Node, graph: Graph) -> list[tuple[int, Value]]:
-    """(position in node.inputs, value) of the inputs that are not constant."""
-    return [(i, v) for i, v in enumerate(node.inputs) if not graph.is_constant(v)]
+    """(position in node.inputs, value) of the inputs that are in the arena."""
+    taken = set(graph.activations(node))
+    return [(i, v) for i, v in enumerate(node.inputs) if v in taken]
 
 
 def constant_type(constant: Constant) -> DType:

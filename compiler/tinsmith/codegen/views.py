@@ -44,12 +44,48 @@ class FunctionView:
 
 
 @dataclass(frozen=True)
+class TraceView:
+    """Where an output of a node lies: in `block`, the arena or the state."""
+
+    block: str
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class StepView:
     """One node in the run function. `call` is empty when the node needs no code."""
 
     comment: str
     call: str
-    traces: tuple[tuple[int, int], ...]  # (offset, bytes) of each output
+    traces: tuple[TraceView, ...]  # of each output
+
+
+@dataclass(frozen=True)
+class StateView:
+    """A part of the state. `start`: the array with its first content; empty: zeros."""
+
+    comment: str
+    offset: int
+    bytes: int
+    start: str
+
+
+@dataclass(frozen=True)
+class TrainView:
+    """The training entry point. Offsets are in the arena; `classes` is None without a label."""
+
+    arena_bytes: int
+    macs: int
+    inputs: tuple[PortView, ...]
+    outputs: tuple[PortView, ...]
+    rate_offset: int
+    loss_offset: int
+    label_offset: int
+    classes: int | None
+    steps: tuple[StepView, ...]
+    state_bytes: int
+    state: tuple[StateView, ...]
 
 
 @dataclass(frozen=True)
@@ -73,3 +109,4 @@ class ModelView:
     weights: tuple[ArrayView, ...]
     samples: tuple[ArrayView, ...]
     uses_float: bool
+    train: TrainView | None = None

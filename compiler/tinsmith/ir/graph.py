@@ -67,6 +67,16 @@ class Node:
         return self.outputs[0].name
 
     @property
+    def updates(self) -> tuple[tuple[Value, Value], ...]:
+        """(old, new): inputs whose bytes an output replaces, as `op.updates` says."""
+        pairs = self.op.updates
+        return tuple(
+            (self.inputs[i], self.outputs[o])
+            for o, i in pairs
+            if i < len(self.inputs) and o < len(self.outputs)
+        )
+
+    @property
     def x(self) -> TensorType:
         return self.inputs[0].type
 
@@ -86,7 +96,8 @@ class Graph:
     # Permutation from the ONNX axis order to this graph's, by position; absent: the same.
     input_layouts: tuple[tuple[int, ...] | None, ...] = ()
     output_layouts: tuple[tuple[int, ...] | None, ...] = ()
-    # Mutable state: (initializer, the value whose bytes replace it when the graph has run).
+    # Mutable state: (initializer, the value whose bytes replace it when the graph has run; itself
+    # where this graph only reads it).
     updates: tuple[tuple[Value, Value], ...] = ()
 
     def __eq__(self, other: object) -> bool:
@@ -109,6 +120,14 @@ class Graph:
     def state(self) -> tuple[Value, ...]:
         """The initializers that a run changes: they live in RAM, not in flash."""
         return tuple(old for old, _ in self.updates)
+
+    @cached_property
+    def storage(self) -> Mapping[Value, Value]:
+        """Every version of a state → the initializer whose bytes it has; none is in the arena."""
+        found = {old: old for old in self.state}
+        for node in self.nodes:
+            found |= {new: found[old] for old, new in node.updates if old in found}
+        return found
 
     @cached_property
     def producer(self) -> Mapping[Value, Node]:
@@ -137,8 +156,12 @@ class Graph:
         return value in self.initializers and value not in self.state
 
     def activations(self, node: Node) -> tuple[Value, ...]:
-        """The node's inputs that are computed or fed, not constant."""
-        return tuple(v for v in node.inputs if v not in self.initializers)
+        """The node's inputs that are computed or fed: neither constant nor state."""
+        return tuple(v for v in node.inputs if v not in self.initializers and v not in self.storage)
+
+    def results(self, node: Node) -> tuple[Value, ...]:
+        """The node's outputs that are not new versions of a state: with bytes of their own."""
+        return tuple(v for v in node.outputs if v not in self.storage)
 
     def sole_consumer(self, value: Value) -> Node | None:
         """The only node that reads `value`; None when several do or it is a graph output."""

@@ -74,7 +74,7 @@ def run_step(
     state: the array of every value of `graph.state`.
     """
     current = replace(graph, initializers={**graph.initializers, **state})
-    wanted = {new for _, new in graph.updates}
+    wanted = {new for old, new in graph.updates if new != old}
     produced: dict[Value, Array] = {}
     ends = replace(current, outputs=(*graph.outputs, *wanted))
     for node, outputs in trace(ends, inputs):
@@ -82,7 +82,8 @@ def run_step(
         produced = {v: a for v, a in produced.items() if v in ends.outputs}
     live = {**dict(zip(graph.inputs, inputs, strict=True)), **produced}
     results = tuple(_fetch(current, live, v) for v in graph.outputs)
-    return results, {old: produced[new] for old, new in graph.updates}
+    after = {**state, **produced}
+    return results, {old: after[new] for old, new in graph.updates}
 
 
 def run_batch(graph: Graph, batches: Sequence[Array]) -> tuple[Array, ...]:

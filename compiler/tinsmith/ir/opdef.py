@@ -99,6 +99,8 @@ class OpDef:
         onnx_import: ONNX operator type → importer rule (see `frontend/onnx_import.py`).
         onnx_export: writes the node as ONNX (see `frontend/onnx_export.py`).
         is_view: the output is the input's bytes under another shape.
+        updates: (output, input) pairs: the output replaces the bytes of that input, which is state.
+            A pair whose input or output a node lacks does not count.
         cases: test cases.
     """
 
@@ -114,6 +116,7 @@ class OpDef:
     gradient: Callable[..., Any] | Absent = Absent("training does not go through it")
     relax: Callable[..., Any] | Absent = Absent("the TVM back end is not built yet")
     is_view: bool = False
+    updates: tuple[tuple[int, int], ...] = ()
 
     def __repr__(self) -> str:
         return f"OpDef({self.name})"

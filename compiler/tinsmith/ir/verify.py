@@ -76,7 +76,7 @@ def _initializers_match(graph: Graph) -> Iterator[str]:
 
 
 def _updates_follow(graph: Graph) -> Iterator[str]:
-    """State has one update, of its own type, and nobody reads the old bytes once they are replaced."""
+    """State has one update, of its own type, and nobody reads bytes that were replaced."""
     if len(set(graph.state)) != len(graph.state):
         yield "a state value is updated twice"
     for old, new in graph.updates:
@@ -84,12 +84,29 @@ def _updates_follow(graph: Graph) -> Iterator[str]:
             yield f"state %{old.name} is not an initializer"
         elif (old.type.shape, old.type.dtype) != (new.type.shape, new.type.dtype):
             yield f"state %{old.name} : {old.type} is updated by a {new.type}"
-        writers = [i for i, n in enumerate(graph.nodes) if new in n.outputs]
-        readers = [i for i, n in enumerate(graph.nodes) if old in n.inputs]
-        if not writers:
+        if new != old and new not in graph.producer:
             yield f"the update of state %{old.name} is never computed"
-        elif readers and max(readers) > writers[0]:
-            yield f"{_at(graph.nodes[max(readers)])} reads state %{old.name} after its update"
+    replaced: set[Value] = set()
+    finals = {new: old for old, new in graph.updates if new != old}
+    for node in graph.nodes:
+        for value in replaced.intersection(node.inputs):
+            yield f"{_at(node)} reads state %{value.name} after its update"
+        replaced.update(old for old, _ in node.updates)
+        replaced.update(finals[v] for v in node.outputs if v in finals)
+    for old, new in graph.updates:
+        if new != old and new in replaced:
+            yield f"the update of state %{old.name} is replaced"
+
+
+def _updates_are_in_place(graph: Graph) -> Iterator[str]:
+    """Every node that updates has state to update, and every state's update has its bytes."""
+    for node in graph.nodes:
+        for old, _ in node.updates:
+            if old not in graph.storage:
+                yield f"{_at(node)} updates %{old.name}, which is not state"
+    for old, new in graph.updates:
+        if graph.storage.get(new) != old:
+            yield f"the update of state %{old.name} is not computed in place"
 
 
 def _activations_are_quantized(graph: Graph) -> Iterator[str]:
@@ -126,7 +143,11 @@ _STRUCTURE: tuple[Rule, ...] = (
     _updates_follow,
 )
 _QUANTIZED: tuple[Rule, ...] = (_activations_are_quantized, _integer_operators, _layout_is_nhwc)
-_SCHEDULED: tuple[Rule, ...] = (_activations_are_quantized, _layout_is_nhwc)
+_SCHEDULED: tuple[Rule, ...] = (
+    _activations_are_quantized,
+    _layout_is_nhwc,
+    _updates_are_in_place,
+)
 _STAGES: dict[Stage, tuple[Rule, ...]] = {
     Stage.FLOAT: (),
     Stage.QUANTIZED: _QUANTIZED,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..ir.dtypes import Array, DType
-from ..ir.graph import Graph, Node
+from ..ir.graph import Graph, Node, Value
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,12 @@ class Kernel:
         applies: whether it can compute this node. Portable kernels apply always.
         view: the names the template sees, beside `node` facts: plain ints, strings, tuples.
         constants: packed arrays by parameter name, in parameter order.
+        state: the inputs of the node that are state, by parameter name, in parameter order. A kernel
+            is not chosen for a node with state that it does not take.
         scratch_bytes: temporary memory while the node runs.
         lead_bytes: safe overlap of the output with activation input `i`: the output may start at
             or before `input start − lead`, although the two overlap. 0: in place. None: never.
+            Of several outputs the first is meant; the others overlap nothing.
         instructions: estimated executed instructions, to choose between kernels.
     """
 
@@ -52,6 +55,7 @@ class Kernel:
     dtype: DType = DType.INT8
     features: frozenset[str] = frozenset()
     applies: Callable[[Node, Graph], bool] = lambda node, graph: True
+    state: Callable[[Node, Graph], Mapping[str, Value]] = lambda node, graph: {}
     scratch_bytes: Callable[[Node, Graph], int] = lambda node, graph: 0
     lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
     instructions: Callable[[Node, Graph], float] = lambda node, graph: 1e18

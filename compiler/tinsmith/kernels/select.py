@@ -33,9 +33,15 @@ def candidates(
         if k.op == node.op.name
         and k.dtype is kernel_dtype(node)
         and k.features <= features
+        and _takes_state(k, node, graph)
         and k.applies(node, graph)
     )
     return sorted(fitting, key=lambda k: k.instructions(node, graph))
+
+
+def _takes_state(kernel: Kernel, node: Node, graph: Graph) -> bool:
+    held = {v for v in node.inputs if v in graph.storage}
+    return not held or held <= set(kernel.state(node, graph).values())
 
 
 def kernel_dtype(node: Node) -> DType:

@@ -77,6 +77,7 @@ def training_op(
     reference: Callable[[Node, Sequence[Array]], Sequence[Array]],
     attrs: type = NoAttrs,
     macs: Callable[[Node], int] = no_macs,
+    updates: tuple[tuple[int, int], ...] = (),
 ) -> OpDef:
     """The record of an operator that only `build_backward` makes."""
     made_here = Absent("build_backward makes it; no ONNX operator is like it")
@@ -91,6 +92,7 @@ def training_op(
         onnx_export=made_here,
         cases=Absent("its cases need state: tests/training_cases.py has them"),
         gradient=Absent("gradients of gradients are not needed"),
+        updates=updates,
     )
 
 

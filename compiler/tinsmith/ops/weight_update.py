@@ -161,6 +161,8 @@ def update_bias(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
 
 
 OPS = (
-    training_op("weight_update", infer, update_weights, WeightUpdateAttrs, macs),
-    training_op("bias_update", infer_bias, update_bias),
+    training_op(
+        "weight_update", infer, update_weights, WeightUpdateAttrs, macs, ((0, 5), (1, 6), (2, 7))
+    ),
+    training_op("bias_update", infer_bias, update_bias, updates=((0, 4),)),
 )

@@ -40,19 +40,53 @@ def check_plan(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> N
     """Raise InternalError, naming nodes and values, unless the plan is right for the schedule.
 
     Checked: every value has an aligned offset inside the arena; every node finds its inputs' bytes
-    unharmed, and the caller the outputs'; an output overlaps an input of its node only at the
-    distance its kernel allows; scratch and sibling outputs overlap nothing; a node without code
-    finds its output in place.
+    unharmed, and the caller the outputs'; the first output overlaps an input of its node only at
+    the distance its kernel allows; scratch and other outputs overlap nothing; a node without code
+    finds its output in place. State is not in the arena; whoever reads it finds the version it
+    asks for, and at the end every state is the one that the graph wants.
     """
     by_node = {c.node.name: c for c in calls}
     arena = _Arena(graph, plan)
     arena.check_numbers(by_node)
     arena.fill_inputs()
+    state = _State(graph)
     for node in graph.nodes:
         arena.run(node, by_node.get(node.name))
+        state.run(node, by_node.get(node.name))
+    state.finish()
     for value in graph.outputs:
         if value not in graph.initializers:
             arena.read(value, _CALLER)
+
+
+class _State:
+    """The version that every state's bytes hold at the moment."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.holds = {old: old for old, _ in graph.updates}  # state → version
+        self.state_of = {old: old for old, _ in graph.updates}  # version → state
+
+    def run(self, node: Node, call: KernelCall | None) -> None:
+        known = call.kernel.state(node, self.graph).values() if call else ()
+        for value in node.inputs:
+            state = self.state_of.get(value)
+            if state is None:
+                continue
+            if self.holds[state] != value:
+                raise _wrong(f"state %{state.name} is %{self.holds[state].name} by now", node)
+            if value not in known:
+                raise _wrong(f"the kernel takes %{value.name} for a constant, but it changes", node)
+        for old, new in node.updates:
+            if old not in self.state_of:
+                raise _wrong(f"%{old.name} is updated, but it is not state", node)
+            self.holds[self.state_of[old]] = new
+            self.state_of[new] = self.state_of[old]
+
+    def finish(self) -> None:
+        for old, new in self.graph.updates:
+            if self.holds[old] != new:
+                raise _wrong(f"state %{old.name} ends as %{self.holds[old].name}, not %{new.name}")
 
 
 class _Arena:
@@ -61,6 +95,7 @@ class _Arena:
         self.plan = plan
         self.paint: list[_Paint] = []  # disjoint
         self.holds: dict[Value, tuple[_Piece, ...]] = {}
+        self.versions = {new for node in graph.nodes for _, new in node.updates}  # of state
 
     def check_numbers(self, by_node: dict[str, KernelCall]) -> None:
         plan = self.plan
@@ -72,7 +107,7 @@ class _Arena:
             )
         sizes: list[tuple[str, int | None, int]] = [
             (f"%{v.name}", plan.offsets.get(v), v.type.bytes)
-            for v in (*self.graph.inputs, *(v for n in self.graph.nodes for v in n.outputs))
+            for v in (*self.graph.inputs, *(v for n in self.graph.nodes for v in self.made(n)))
         ]
         sizes += [
             (f"the scratch of %{name}", plan.scratch.get(name), call.scratch_bytes)
@@ -90,6 +125,10 @@ class _Arena:
             if offset % plan.alignment:
                 raise _wrong(f"{what} lies at {offset}, no multiple of {plan.alignment}")
 
+    def made(self, node: Node) -> tuple[Value, ...]:
+        """The outputs that belong into the arena: all but new versions of state."""
+        return tuple(v for v in node.outputs if v not in self.versions)
+
     def fill_inputs(self) -> None:
         for value in self.graph.inputs:
             self.write(value, _CALLER)
@@ -98,7 +137,11 @@ class _Arena:
 
     def run(self, node: Node, call: KernelCall | None) -> None:
         name = _label(node)
-        sources = [(i, v) for i, v in enumerate(node.inputs) if v not in self.graph.initializers]
+        sources = [
+            (i, v)
+            for i, v in enumerate(node.inputs)
+            if v not in self.graph.initializers and v not in self.versions
+        ]
         for _, value in sources:
             self.read(value, name)
         if node.name in self.plan.in_place:
@@ -108,21 +151,21 @@ class _Arena:
             raise _wrong("a node without a kernel is not in place", node)
         if call is not None:
             self.check_overlaps(node, call, sources)
-        for value in node.outputs:
+        for value in self.made(node):
             self.write(value, name)
-        for value in node.outputs:
+        for value in self.made(node):
             self.read(value, name)
 
     def check_overlaps(
         self, node: Node, call: KernelCall, sources: Sequence[tuple[int, Value]]
     ) -> None:
         name = _label(node)
-        for value in node.outputs:
+        for value in self.made(node):
             for index, source in sources:
                 self.check_overlap(node, call, value, index, source)
         if call.scratch_bytes:
             at = self.plan.scratch[node.name]
-            for value in (*(v for _, v in sources), *node.outputs):
+            for value in (*(v for _, v in sources), *self.made(node)):
                 start = self.plan.offsets[value]
                 if at < start + value.type.bytes and start < at + call.scratch_bytes:
                     raise _wrong(f"the scratch of {name} overlaps its own %{value.name}", node)
@@ -135,7 +178,7 @@ class _Arena:
         if out >= at + source.type.bytes or at >= out + value.type.bytes:
             return
         lead = call.kernel.lead_bytes(node, index)
-        if lead is None or len(node.outputs) > 1:
+        if lead is None or value != node.outputs[0]:
             raise _wrong(
                 f"the output %{value.name} at {out} overlaps the input %{source.name} at {at}, "
                 f"and kernel {call.kernel.name} forbids that",

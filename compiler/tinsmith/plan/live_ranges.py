@@ -21,14 +21,17 @@ LeadOf = Callable[[Node, int], int | None]
 def is_view(graph: Graph, node: Node) -> bool:
     """Whether the node's output is its input's bytes; a view of a constant is not, it needs a
     copy."""
-    return node.op.is_view and not graph.is_constant(node.inputs[0])
+    return node.op.is_view and node.inputs[0] not in graph.initializers
 
 
 def alias_roots(graph: Graph) -> Mapping[Value, Value]:
-    """For every value in the arena the value whose bytes it is: itself unless it is a view."""
+    """For every value in the arena the value whose bytes it is: itself unless it is a view.
+
+    State is not in the arena.
+    """
     roots = {v: v for v in graph.inputs}
     for node in graph.nodes:
-        for value in node.outputs:
+        for value in graph.results(node):
             roots[value] = roots[node.inputs[0]] if is_view(graph, node) else value
     return roots
 
@@ -72,7 +75,7 @@ def live_buffers(
                     node.name, scratch_of(node), step, step, (), str(node.origin), is_scratch=True
                 )
             )
-        found += [buffer(v, step, str(node.origin)) for v in node.outputs if roots[v] == v]
+        found += [buffer(v, step, str(node.origin)) for v in graph.results(node) if roots[v] == v]
     return _lay_out_parts(graph, found, concats)
 
 
@@ -131,14 +134,14 @@ def legal_overlaps(
     """(index of an output buffer, index of an input buffer) → lead in bytes, where both may
     overlap.
 
-    The output of a node may overlap an input that no later step needs, when the node's kernel
-    allows it for every position at which it reads that buffer; the largest lead counts. A node with
-    several outputs writes them in an order nobody promised, so it overlaps nothing.
+    The first output of a node may overlap an input that no later step needs, when the node's kernel
+    allows it for every position at which it reads that buffer; the largest lead counts. Other
+    outputs overlap nothing.
     """
     index = {v: i for i, b in enumerate(buffers) for v in b.values}
     found: dict[tuple[int, int], int] = {}
     for step, node in enumerate(graph.nodes):
-        if len(node.outputs) != 1 or is_view(graph, node):
+        if node.outputs[0] not in index or is_view(graph, node):
             continue
         leads: dict[int, list[int | None]] = {}
         for position, value in enumerate(node.inputs):

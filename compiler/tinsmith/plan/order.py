@@ -53,11 +53,13 @@ class _Model:
     """Everything as bit masks over node indices.
 
     Attributes:
-        needs: nodes that must run before a node.
+        needs: nodes that must run before a node: those it reads from, and the other readers of the
+            state it updates.
         users: per buffer, the nodes that read it or a view of it; −1 keeps it to the end.
         bytes: per buffer.
         reads, writes: buffers per node.
-        leads: (buffer, lead) per node, the inputs that its output may overlap if they die.
+        leads: (buffer, lead) per node, the inputs that its first output may overlap if they die.
+        first: bytes of the first output per node.
         at_start: buffers of the graph inputs.
     """
 
@@ -67,6 +69,7 @@ class _Model:
     reads: tuple[tuple[int, ...], ...]
     writes: tuple[tuple[int, ...], ...]
     leads: tuple[tuple[tuple[int, int], ...], ...]
+    first: tuple[int, ...]
     scratch: tuple[int, ...]
     at_start: tuple[int, ...]
 
@@ -78,8 +81,10 @@ class _Model:
         users = [0] * len(buffers)
         made: dict[Value, int] = {}
         needs: list[int] = []
+        readers = _readers_of_state(graph)
         for k, node in enumerate(graph.nodes):
             needs.append(reduce(or_, (1 << made[v] for v in node.inputs if v in made), 0))
+            needs[k] |= reduce(or_, (readers[old] for old, _ in node.updates), 0) & ~(1 << k)
             made |= dict.fromkeys(node.outputs, k)
             for value in node.inputs:
                 if value in roots:
@@ -90,7 +95,7 @@ class _Model:
 
         def leads(node: Node) -> tuple[tuple[int, int], ...]:
             given: dict[int, list[int | None]] = {}
-            if len(node.outputs) == 1 and not is_view(graph, node):
+            if not is_view(graph, node):
                 for position, value in enumerate(node.inputs):
                     if value in roots:
                         lead = lead_of(node, position)
@@ -106,8 +111,11 @@ class _Model:
                 tuple({number[roots[v]]: 0 for v in node.inputs if v in roots})
                 for node in graph.nodes
             ),
-            tuple(tuple(number[v] for v in node.outputs if roots[v] == v) for node in graph.nodes),
+            tuple(
+                tuple(number[v] for v in node.outputs if roots.get(v) == v) for node in graph.nodes
+            ),
             tuple(leads(node) for node in graph.nodes),
+            tuple(n.outputs[0].type.bytes if n.outputs[0] in roots else 0 for n in graph.nodes),
             tuple(scratch_of(node) for node in graph.nodes),
             tuple(number[v] for v in dict.fromkeys(graph.inputs)),
         )
@@ -131,7 +139,7 @@ class _Model:
             if self.users[b] != -1 and not self.users[b] & ~after
         }
         dying = [(self.bytes[b], lead) for b, lead in self.leads[node] if b in dead]
-        shared = shared_bytes(born, dying) if dying else 0
+        shared = shared_bytes(self.first[node], dying) if dying else 0
         needed = live + born + self.scratch[node] - shared
         return needed, live + born - sum(self.bytes[b] for b in dead)
 
@@ -146,6 +154,16 @@ class _Model:
 
     def ready(self, done: int) -> list[int]:
         return [k for k, needs in enumerate(self.needs) if not done >> k & 1 and not needs & ~done]
+
+
+def _readers_of_state(graph: Graph) -> dict[Value, int]:
+    """Per version of a state, the set of nodes that read it."""
+    readers = dict.fromkeys(graph.storage, 0)
+    for k, node in enumerate(graph.nodes):
+        for value in node.inputs:
+            if value in readers:
+                readers[value] |= 1 << k
+    return readers
 
 
 def _best_first(model: _Model, limit: int) -> tuple[tuple[int, ...] | None, bool]:

@@ -1,4 +1,4 @@
-/* What every function of a compiled model returns. */
+/* What every function of a compiled model and of the runtime returns. */
 #ifndef TS_STATUS_H
 #define TS_STATUS_H
 
@@ -8,7 +8,16 @@ typedef enum ts_status {
     TS_ARENA_TOO_SMALL = 2,   /* fewer bytes than <MODEL>_ARENA_BYTES */
     TS_ARENA_MISALIGNED = 3,  /* not aligned to <MODEL>_ARENA_ALIGNMENT */
     TS_NOT_INITIALIZED = 4,   /* the context has seen no successful init */
-    TS_SELFTEST_FAILED = 5    /* the embedded sample gave another result than the compiler's oracle */
+    TS_SELFTEST_FAILED = 5,   /* the embedded sample gave another result than the compiler's oracle */
+    TS_BAD_LABEL = 6,         /* the label of a training step is not a class */
+    TS_BAD_LEARNING_RATE = 7, /* negative, infinite or not a number */
+    TS_FLASH_FAILED = 16,     /* the flash driver reported a failure, or data did not read back */
+    TS_STORE_EMPTY = 17,      /* the store holds no intact block */
+    TS_STORE_FOREIGN = 18,    /* the store holds a block of another model, length or format */
+    TS_STORE_TOO_SMALL = 19,  /* the region cannot hold two blocks, or the flash is not supported */
+    TS_DELTA_DAMAGED = 20,    /* not a delta, cut short, or its check sum is wrong */
+    TS_DELTA_FOREIGN = 21,    /* a delta for another model, length or format */
+    TS_BUFFER_TOO_SMALL = 22  /* the caller's buffer cannot hold the result */
 } ts_status;
 
 #endif

@@ -1,0 +1,39 @@
+"""What is emitted: a planned graph with its kernels, and the graph that trains it, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..ir.dtypes import Array
+from ..ir.graph import Graph
+from ..kernels.kernel import KernelCall
+from ..plan.model import MemoryPlan
+from .c_text import c_model_name
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is emitted.
+
+    Attributes:
+        graph: stage PLANNED, its nodes in the order they run.
+        calls: from `select_kernels`, in the same order.
+        sample: one array per graph input, embedded for the self-test; None: seeded random data.
+        train: the training graph, whose state this one reads; its own `train` is None.
+    """
+
+    graph: Graph
+    calls: Sequence[KernelCall]
+    plan: MemoryPlan
+    sample: Sequence[Array] | None = None
+    train: Program | None = None
+
+    @property
+    def c_name(self) -> str:
+        return c_model_name(self.graph.name)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Of the arena that all entry points share."""
+        return max(self.plan.arena_bytes, self.train.plan.arena_bytes if self.train else 0)

@@ -1,0 +1,34 @@
+"""The block of RAM that holds what a model learns: where every state lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..ir.graph import Graph, Value
+from .c_text import c_pointer
+
+ALIGNMENT = 4
+_SLACK = 4  # tuned kernels read a row's last bytes as a whole word
+
+
+@dataclass(frozen=True)
+class StateBlock:
+    """offsets: bytes from the start of the block, multiples of ALIGNMENT, in the order of the
+    graph's updates. bytes: of the whole block, a multiple of ALIGNMENT."""
+
+    offsets: Mapping[Value, int] = field(default_factory=dict[Value, int])
+    bytes: int = 0
+
+    @staticmethod
+    def of(graph: Graph) -> StateBlock:
+        offsets: dict[Value, int] = {}
+        top = 0
+        for value in graph.state:
+            offsets[value] = top
+            top += -(-value.type.bytes // ALIGNMENT) * ALIGNMENT
+        return StateBlock(offsets, top + _SLACK)
+
+    def pointer(self, state: Value, *, const: bool) -> str:
+        """C: where a state lies, `state` being the block."""
+        return c_pointer("state", self.offsets[state], state.type.dtype, const=const)

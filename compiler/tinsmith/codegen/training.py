@@ -1,0 +1,87 @@
+"""The training graph of a model, and what the generator says of it in C.
+
+Graph inputs: the model's, then the label or target, then the learning rate; graph outputs: the
+model's, then the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import InternalError
+from ..ir.dtypes import DType
+from ..ir.graph import Graph, Stage
+from ..ir.rewrite import live_nodes
+from ..kernels.kernel import Constant
+from ..plan.model import short_name
+from .c_text import c_comment_block
+from .entry import port_view, step_views, type_text
+from .functions import Functions
+from .program import Program
+from .state import StateBlock
+from .views import StateView, TrainView
+from .weights import Weights
+
+
+def inference_graph(training: Graph) -> Graph:
+    """The part of a training graph that `m_run` computes: the model, reading the current state."""
+    outputs = training.outputs[:-1]
+    alive = set(live_nodes(training, outputs))
+    nodes = [n for n in training.nodes if n in alive]
+    read = {v for n in nodes for v in n.inputs}
+    return training.with_nodes(
+        nodes,
+        inputs=training.inputs[:-2],
+        outputs=outputs,
+        input_layouts=training.input_layouts[:-2],
+        output_layouts=training.output_layouts[:-1],
+        updates=tuple((old, old) for old in training.state if old in read),
+        stage=Stage.TRAINING,
+    )
+
+
+def train_view(
+    program: Program, functions: Functions, weights: Weights, state: StateBlock
+) -> TrainView:
+    """Raises InternalError for a graph without a learning rate or a loss."""
+    graph, plan = program.graph, program.plan
+    rate, loss = graph.inputs[-1], graph.outputs[-1]
+    for value in (rate, loss):
+        if value.type.dtype is not DType.FLOAT32 or value.type.elements != 1:
+            raise InternalError(f"a training graph ends with a rate and a loss, not %{value.name}")
+    label, classes = label_of(graph)
+    inputs = enumerate(graph.inputs[:-1])
+    outputs = enumerate(graph.outputs[:-1])
+    return TrainView(
+        arena_bytes=plan.arena_bytes,
+        macs=sum(n.op.macs(n) for n in graph.nodes),
+        inputs=tuple(port_view(v, i, "train_input", program) for i, v in inputs),
+        outputs=tuple(port_view(v, i, "train_output", program) for i, v in outputs),
+        rate_offset=plan.offsets[rate],
+        loss_offset=plan.offsets[loss],
+        label_offset=0 if label is None else plan.offsets[graph.inputs[label]],
+        classes=classes,
+        steps=tuple(step_views(program, functions, weights, state)),
+        state_bytes=state.bytes,
+        state=tuple(_parts(graph, weights, state)),
+    )
+
+
+def label_of(graph: Graph) -> tuple[int | None, int | None]:
+    """(which graph input is the label, number of classes); None, None for another loss."""
+    for node in graph.nodes:
+        if node.op.name == "softmax_cross_entropy":
+            return graph.inputs.index(node.inputs[1]), node.x.elements
+    return None, None
+
+
+def _parts(graph: Graph, weights: Weights, state: StateBlock) -> Iterator[StateView]:
+    for value, offset in state.offsets.items():
+        array = np.ravel(graph.initializers[value])
+        start = ""
+        if array.any():
+            start = weights.add_array(value.name, "start", Constant(array))
+        comment = c_comment_block([f"{short_name(value.name, 64)}, {type_text(value.type)}"])
+        yield StateView(comment, offset, value.type.bytes, start)
