@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinsmith import paths, pipeline
-from tinsmith.ir.graph import Graph
+from tinsmith.ir.graph import Graph, Node, Value
 from tinsmith.ir.verify import verify
 from tinsmith.pass_manager import PassContext, run_passes
 from tinsmith.passes import (
@@ -20,6 +20,7 @@ from tinsmith.passes import (
 )
 from tinsmith.train.memory_model import paper_memory
 from tinsmith.train.scheme import Scheme, SchemeError, layers, parse_scheme, read_scheme, resolve
+from tinsmith.train.simulate import Trainer
 
 from .shared import shared_models
 
@@ -156,3 +157,37 @@ def test_schemes_that_do_not_fit_the_model(text: str, message: str) -> None:
 def test_an_unreadable_file_is_an_error(tmp_path) -> None:
     with pytest.raises(SchemeError, match="cannot read"):
         read_scheme(tmp_path / "absent.toml")
+
+
+def test_dead_channels_never_move() -> None:
+    """Three steps of a published network: what is frozen keeps its bytes, the rest learns."""
+    scheme = read_scheme(paths.GRAPHS / "schemes" / "mcunet-5fps-148kb.toml")
+    graph, context = selected(network("mcunet-5fps"), scheme)
+    graph = run_passes(graph, (build_backward.PASS,), context)
+    assert any("conv33_b11_pw1" in n and "7 of 384" in n for n in context.notes)
+    trainer = Trainer(graph)
+    rng = np.random.default_rng(0)
+    image = rng.integers(-128, 128, graph.inputs[0].type.shape, np.int8)
+    encoded = trainer.encode([image])
+    for label in (1, 2, 3):
+        trainer.step(encoded, label, 2e-3)
+    frozen = moved = 0
+    for node in graph.nodes:
+        if node.op.name not in ("weight_update", "bias_update"):
+            continue
+        weights = node.op.name == "weight_update"
+        coefficient = graph.initializers[node.inputs[4 if weights else 3]]
+        old = node.inputs[5] if weights else _state_of(graph, node)
+        same = np.array_equal(
+            trainer.state[old][coefficient == 0], graph.initializers[old][coefficient == 0]
+        )
+        assert same
+        frozen += int((coefficient == 0).sum())
+        moved += int(np.count_nonzero(trainer.state[old] != graph.initializers[old]))
+    assert frozen >= 7 + 14
+    assert moved > 1000
+
+
+def _state_of(graph: Graph, node: Node) -> Value:
+    """The bias state that a bias_update ends."""
+    return next(old for old, new in graph.updates if new == node.outputs[0])

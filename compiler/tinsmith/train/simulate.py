@@ -34,6 +34,7 @@ class Trainer:
         graph: of stage TRAINING, after build_backward.
         state: the array of every state value.
         steps: how many steps were taken.
+        between: what `encode` computes: the values that do not depend on what learns.
     """
 
     def __init__(self, graph: Graph, variation: Variation = DEVICE) -> None:
@@ -44,6 +45,7 @@ class Trainer:
         self.steps = 0
         self._latent: dict[str, Array] = {}
         frozen, rest, between = split_frozen(self.graph)
+        self.between = tuple(between)
         changed = replacements(variation, self._latent)
         state, given = self.graph.state, self.graph.inputs[-2:]
         news = [new for _, new in self.graph.updates]
