@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("kernels",),
     ("plan",),
     ("codegen",),
+    ("lowering",),
     ("toolchain",),
     ("runner",),
     ("pipeline",),

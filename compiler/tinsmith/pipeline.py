@@ -9,28 +9,20 @@ from pathlib import Path
 
 from onnx import ModelProto
 
+from .codegen.program import Program
 from .codegen.project import read_graph, write_project
-from .codegen.report import Report, make_report, read_report, write_report
+from .codegen.report import Report, add_training, make_report, read_report, write_report
 from .codegen.schedule import schedule
+from .codegen.state import StateBlock
+from .codegen.training import inference_graph
 from .errors import CompileError
 from .frontend.model_file import ModelSource
 from .frontend.onnx_export import export_model
-from .frontend.onnx_import import import_model
-from .ir.dtypes import Array, DType
+from .ir.dtypes import Array
 from .ir.graph import Graph
+from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower
 from .machine.board import Board, load_board
 from .pass_manager import PassContext, run_passes
-from .passes import (
-    eliminate_dead_nodes,
-    fold_batch_norm,
-    fold_constants,
-    fold_qdq,
-    fuse_activation,
-    fuse_bias,
-    insert_qdq,
-    legalize_layout,
-    lower_requantize,
-)
 from .plan.fit import fit
 from .plan.timeline import draw_arena
 from .quant.calibrate import calibrate
@@ -41,8 +33,11 @@ from .quant.ranges import Method
 from .quant.samples import Samples, read_samples
 from .toolchain.compile_c import firmware
 from .toolchain.firmware import build_firmware
+from .train.scheme import Scheme, read_scheme
 
 __all__ = [
+    "QUANTIZE",
+    "TO_INT8",
     "CompiledProject",
     "QuantizedModel",
     "canonical",
@@ -52,23 +47,6 @@ __all__ = [
     "quantize_model",
     "schedule",
 ]
-
-CANONICALIZE = (
-    fold_constants.PASS,
-    eliminate_dead_nodes.PASS,
-    fold_batch_norm.PASS,
-    fuse_bias.PASS,
-    fuse_activation.PASS,
-    eliminate_dead_nodes.PASS,
-)
-QUANTIZE = (insert_qdq.PASS,)  # with calibration only; `tinsmith quantize` stops after it
-TO_INT8 = (
-    legalize_layout.PASS,
-    eliminate_dead_nodes.PASS,  # before nodes become integer: it joins the reshapes of new layouts
-    fold_qdq.PASS,
-    lower_requantize.PASS,
-)
-TO_FLOAT32 = (legalize_layout.PASS, eliminate_dead_nodes.PASS)
 
 QUALITY_SAMPLES = 32  # enough for the noise of a layer; float runs of a large network take time
 
@@ -108,6 +86,7 @@ def compile_model(
     out: str | Path,
     calibrate: Samples | None = None,
     dtype: str = "int8",
+    train: str | PathLike[str] | Scheme | None = None,
     ram: int | None = None,
     flash: int | None = None,
     method: Method = "auto",
@@ -126,6 +105,7 @@ def compile_model(
         board: a name under boards/.
         calibrate: samples that quantise a float model: an .npz file, or arrays by input name.
         dtype: "int8", or "float32" for a network that stays float.
+        train: an update scheme, `update.toml`: the project learns on the device.
         ram, flash: budgets in bytes that replace the board's.
         exact_plan: prove the arena smallest, with the `plan` extra.
         strict: every note (a slow generic kernel, a clamped bias) is an error.
@@ -137,12 +117,9 @@ def compile_model(
     machine, folder = load_board(board), Path(out)
     context = PassContext(print_after=print_after, progress=progress)
     graph = canonical(source, context, name=name, bind=bind)
-    graph = lower(graph, dtype, calibrate, method, context)
-    ram_budget = ram or machine.ram_bytes
-    arena_budget = ram_budget - machine.stack_bytes if ram_budget else None
-    program = schedule(graph, machine, arena_budget, exact_plan, context)
-    if ram_budget:
-        fit(program.plan, ram_budget, other_ram_bytes=machine.stack_bytes, board=board)
+    scheme = train if train is None or isinstance(train, Scheme) else read_scheme(train)
+    graph = lower(graph, dtype, calibrate, method, context, scheme)
+    program = _schedule(graph, machine, ram or machine.ram_bytes, exact_plan, context)
     program = replace(program, sample=_first_sample(calibrate, program.graph))
     if strict and context.notes:
         raise CompileError("not compiled, because of --strict:\n  " + "\n  ".join(context.notes))
@@ -150,10 +127,16 @@ def compile_model(
         weights_bytes = write_project(folder, program)
     if pictures:
         with context.step("draw_arena"):
-            draw_arena(folder, program.plan, budget=arena_budget, title=program.c_name)
+            _draw(folder, program, ram or machine.ram_bytes, machine)
     with context.step("build"):
         built = build_firmware(
-            folder, program.graph, machine, ram=ram, flash=flash, peak_node=program.plan.peak_node
+            folder,
+            program.graph,
+            machine,
+            ram=ram,
+            flash=flash,
+            peak_node=program.peak_node,
+            train=program.train.graph if program.train else None,
         )
     report = make_report(
         program.graph,
@@ -166,6 +149,9 @@ def compile_model(
         notes=context.notes,
         timings=context.timings,
     )
+    if program.train is not None:
+        add_training(report, program.train)
+        report.train_ram_bytes = built.sizes.ram_bytes
     report.flash_bytes = built.sizes.flash_bytes
     report.model_flash_bytes = built.sizes.model_flash_bytes
     report.ram_bytes = built.sizes.ram_bytes
@@ -215,49 +201,6 @@ def quantize_model(
     return QuantizedModel(model, tuple(layers), tuple(context.notes), tuple(context.timings))
 
 
-def canonical(
-    source: ModelSource,
-    context: PassContext,
-    *,
-    name: str | None = None,
-    bind: Mapping[str, int] | None = None,
-) -> Graph:
-    """Import a model and run the passes that every use of it starts with."""
-    with context.step("import_model"):
-        graph = import_model(source, name=name, bind=bind)
-    return run_passes(graph, CANONICALIZE, context)
-
-
-def lower(
-    graph: Graph, dtype: str, samples: Samples | None, method: Method, context: PassContext
-) -> Graph:
-    """Canonical FLOAT graph → the graph that kernels are selected for, int8 or float32."""
-    if dtype not in ("int8", "float32"):
-        raise CompileError(f"unknown dtype {dtype!r}", expected="int8 or float32")
-    if dtype == "float32":
-        if samples is not None:
-            context.note("the calibration samples are not used: --dtype float32 quantises nothing")
-        if is_quantized(graph):
-            raise CompileError(
-                "the model is quantised and cannot run in float32", hint="leave out --dtype float32"
-            )
-        return run_passes(graph, TO_FLOAT32, context)
-    if samples is None and not is_quantized(graph):
-        raise CompileError(
-            "the model is float32, and int8 needs to know the range of its values",
-            hint="give samples with --calibrate F.npz, or compile with --dtype float32",
-        )
-    if samples is not None:
-        missing = insert_qdq.gaps(graph)
-        if missing:
-            with context.step("calibrate"):
-                context.calibration = calibrate(graph, read_samples(samples, graph), method)
-            graph = run_passes(graph, QUANTIZE, context)
-        else:
-            context.note("the calibration samples are not used: the model is quantised already")
-    return run_passes(graph, TO_INT8, context)
-
-
 def load(folder: str | PathLike[str]) -> CompiledProject:
     """A project that `compile_model` wrote. Raises CompileError when the folder holds none."""
     folder = Path(folder)
@@ -265,12 +208,30 @@ def load(folder: str | PathLike[str]) -> CompiledProject:
     return CompiledProject(folder, read_graph(folder), load_board(report.board), report)
 
 
-def is_quantized(graph: Graph) -> bool:
-    """Whether the model brought its own int8 scales."""
-    quantizers = ("quantize", "dequantize")
-    return any(n.op.name in quantizers for n in graph.nodes) or any(
-        v.type.dtype is DType.INT8 for v in graph.inputs
-    )
+def _schedule(
+    graph: Graph, board: Board, ram_budget: int | None, exact: bool, context: PassContext
+) -> Program:
+    """The program of a graph; of a training graph both programs. Raises DoesNotFit."""
+    training = bool(graph.updates)
+    other = board.stack_bytes + (StateBlock.of(graph).bytes if training else 0)
+    budget = ram_budget - other if ram_budget else None
+    inference = inference_graph(graph) if training else graph
+    program = schedule(inference, board, budget, exact, context)
+    if training:
+        program = replace(program, train=schedule(graph, board, budget, exact, context))
+    if ram_budget:
+        for part in (program, program.train):
+            if part is not None:
+                fit(part.plan, ram_budget, other_ram_bytes=other, board=board.name)
+    return program
+
+
+def _draw(folder: Path, program: Program, ram_budget: int | None, board: Board) -> None:
+    for part, stem, what in ((program, "arena", ""), (program.train, "train_arena", ", training")):
+        if part is not None:
+            budget = ram_budget - board.stack_bytes if ram_budget else None
+            title = f"{program.c_name}{what}"
+            draw_arena(folder, part.plan, budget=budget, title=title, stem=stem)
 
 
 def _first_sample(samples: Samples | None, graph: Graph) -> list[Array] | None:

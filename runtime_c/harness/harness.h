@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* One generated model, behind function pointers so that a firmware may hold several.
- * Byte counts are per input and output; init and run return 0 on success. */
+ * Byte counts are per input and output; init, run and train_step return 0 on success. */
 typedef struct {
     uint32_t input_count;
     uint32_t output_count;
@@ -16,6 +16,14 @@ typedef struct {
     int (*run)(void);
     void *(*input)(uint32_t index);
     const void *(*output)(uint32_t index);
+    /* Of a model that learns; else 0 and NULL. */
+    uint32_t train_input_count;
+    const uint32_t *train_input_bytes;
+    void *(*train_input)(uint32_t index);
+    const void *(*train_output)(uint32_t index);
+    int (*train_step)(float learning_rate, float *loss);
+    void *state;
+    uint32_t state_bytes;
 } ts_harness_model;
 
 /* Defined by the generated model_binding.c. */

@@ -1,75 +1,140 @@
-/* Runs the model on every sample of samples.bin and writes outputs.bin.
+/* Carries out the commands of samples.bin and writes what they give to outputs.bin. Little-endian.
  *
- * samples.bin: per sample the model's index (uint32), then its inputs' bytes in order.
- * outputs.bin: per sample a record, then the outputs' bytes in order. Little-endian. */
+ * A command is a word (uint32), the model's index in its low half, what to do in its high half, and
+ * data; the answer is a record and data:
+ *
+ *     TS_RUN        the inputs                              the outputs
+ *     TS_TRAIN      the training inputs, the rate (float)   the loss (float), the outputs before it
+ *     TS_GET_STATE                                          the state
+ *     TS_SET_STATE  the state
+ *
+ * The context stays as long as the model is the same one. */
 #include "harness.h"
 
+enum { TS_RUN = 0, TS_TRAIN = 1, TS_GET_STATE = 2, TS_SET_STATE = 3 };
+
 typedef struct {
-    uint32_t status; /* of m_init or m_run; 0 is success */
+    uint32_t status; /* of m_init, m_run or m_train_step; 0 is success */
     uint32_t stack_bytes;
     uint32_t ticks_low;
     uint32_t ticks_high;
 } record;
 
-static void run_sample(const ts_harness_model *model, record *result)
-{
-    ts_stack_paint();
-    ts_counter_start();
-    result->status = (uint32_t)model->run();
-    const uint64_t ticks = ts_counter_stop();
-    result->stack_bytes = ts_stack_used();
-    result->ticks_low = (uint32_t)ticks;
-    result->ticks_high = (uint32_t)(ticks >> 32);
-}
+static int samples, outputs;
 
-static void read_inputs(int samples, const ts_harness_model *model)
+static void get(void *data, uint32_t bytes)
 {
-    for (uint32_t i = 0; i < model->input_count; ++i) {
-        const uint32_t bytes = model->input_bytes[i];
-        if (ts_read(samples, model->input(i), bytes) != bytes) {
-            ts_exit(TS_EXIT_BAD_SAMPLES);
-        }
+    if (ts_read(samples, data, bytes) != bytes) {
+        ts_exit(TS_EXIT_BAD_SAMPLES);
     }
 }
 
-static void write_result(int outputs, const ts_harness_model *model, const record *result)
+static void put(const void *data, uint32_t bytes)
 {
-    int ok = ts_write(outputs, result, sizeof *result);
-    for (uint32_t i = 0; ok && i < model->output_count; ++i) {
-        ok = ts_write(outputs, model->output(i), model->output_bytes[i]);
-    }
-    if (!ok) {
+    if (!ts_write(outputs, data, bytes)) {
         ts_exit(TS_EXIT_NO_OUTPUT);
+    }
+}
+
+static void put_record(int status, uint32_t stack_bytes, uint64_t ticks)
+{
+    const record result = {(uint32_t)status, stack_bytes, (uint32_t)ticks, (uint32_t)(ticks >> 32)};
+    put(&result, sizeof result);
+}
+
+static void run(const ts_harness_model *model, int status)
+{
+    uint32_t stack_bytes = 0;
+    uint64_t ticks = 0;
+    for (uint32_t i = 0; i < model->input_count; ++i) {
+        get(model->input(i), model->input_bytes[i]);
+    }
+    if (status == 0) {
+        ts_stack_paint();
+        ts_counter_start();
+        status = model->run();
+        ticks = ts_counter_stop();
+        stack_bytes = ts_stack_used();
+    }
+    put_record(status, stack_bytes, ticks);
+    for (uint32_t i = 0; i < model->output_count; ++i) {
+        put(model->output(i), model->output_bytes[i]);
+    }
+}
+
+static void train(const ts_harness_model *model, int status)
+{
+    uint32_t stack_bytes = 0;
+    uint64_t ticks = 0;
+    float rate, loss = 0.0f;
+    for (uint32_t i = 0; i < model->train_input_count; ++i) {
+        get(model->train_input(i), model->train_input_bytes[i]);
+    }
+    get(&rate, sizeof rate);
+    if (status == 0) {
+        ts_stack_paint();
+        ts_counter_start();
+        status = model->train_step(rate, &loss);
+        ticks = ts_counter_stop();
+        stack_bytes = ts_stack_used();
+    }
+    put_record(status, stack_bytes, ticks);
+    put(&loss, sizeof loss);
+    for (uint32_t i = 0; i < model->output_count; ++i) {
+        put(model->train_output(i), model->output_bytes[i]);
+    }
+}
+
+static void carry_out(uint32_t what, const ts_harness_model *model, int status)
+{
+    if (what == TS_RUN) {
+        run(model, status);
+        return;
+    }
+    if (model->train_input_count == 0) {
+        ts_exit(TS_EXIT_BAD_SAMPLES);
+    }
+    switch (what) {
+    case TS_TRAIN:
+        train(model, status);
+        break;
+    case TS_GET_STATE:
+        put_record(status, 0, 0);
+        put(model->state, model->state_bytes);
+        break;
+    case TS_SET_STATE:
+        get(model->state, model->state_bytes);
+        put_record(status, 0, 0);
+        break;
+    default:
+        ts_exit(TS_EXIT_BAD_SAMPLES);
     }
 }
 
 int main(void)
 {
-    const int samples = ts_open_to_read("samples.bin");
+    samples = ts_open_to_read("samples.bin");
     if (samples < 0) {
         ts_exit(TS_EXIT_NO_SAMPLES);
     }
-    const int outputs = ts_open_to_write("outputs.bin");
+    outputs = ts_open_to_write("outputs.bin");
     if (outputs < 0) {
         ts_exit(TS_EXIT_NO_OUTPUT);
     }
-    uint32_t index = 0;
+    uint32_t word = 0;
     uint32_t current = ts_harness_model_count;
-    while (ts_read(samples, &index, sizeof index) == sizeof index) {
+    while (ts_read(samples, &word, sizeof word) == sizeof word) {
+        const uint32_t index = word & 0xFFFFu;
         if (index >= ts_harness_model_count) {
             ts_exit(TS_EXIT_BAD_SAMPLES);
         }
         const ts_harness_model *model = &ts_harness_models[index];
-        record result = {0, 0, 0, 0};
+        int status = 0;
         if (index != current) { /* one context and arena serve every model: set up on a change */
-            result.status = (uint32_t)model->init();
+            status = model->init();
             current = index;
         }
-        read_inputs(samples, model);
-        if (result.status == 0) {
-            run_sample(model, &result);
-        }
-        write_result(outputs, model, &result);
+        carry_out(word >> 16, model, status);
     }
     ts_exit(TS_EXIT_OK);
 }

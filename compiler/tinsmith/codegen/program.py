@@ -34,6 +34,12 @@ class Program:
         return c_model_name(self.graph.name)
 
     @property
+    def peak_node(self) -> str:
+        """The node with which the shared arena peaks."""
+        larger = self.train is not None and self.train.plan.arena_bytes > self.plan.arena_bytes
+        return self.train.plan.peak_node if self.train and larger else self.plan.peak_node
+
+    @property
     def arena_bytes(self) -> int:
         """Of the arena that all entry points share."""
         return max(self.plan.arena_bytes, self.train.plan.arena_bytes if self.train else 0)

@@ -19,6 +19,7 @@ from .emit import Program, model_view, random_sample, render_model
 from .environment import render
 
 GRAPH_FILE = "graph.tin"
+TRAINING_FILE = "train.tin"  # the planned training graph of a model that learns
 SAMPLE_FILE = "sample.npz"  # the embedded sample as `run` reads it: in ONNX layout
 
 
@@ -36,6 +37,8 @@ def write_project(folder: Path, program: Program) -> int:
         "CMakeLists.txt": render("codegen/CMakeLists.txt.j2", names),
         GRAPH_FILE: print_graph(program.graph),
     }
+    if program.train is not None:
+        files[TRAINING_FILE] = print_graph(program.train.graph)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_earlier(folder)
@@ -63,6 +66,20 @@ def read_graph(folder: Path) -> Graph:
     return parse(text, registry())
 
 
+def read_training_graph(folder: Path) -> Graph:
+    """The planned training graph of a compiled project: what one training step computes."""
+    path = folder / TRAINING_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CompileError(
+            f"{folder} is not a project that learns: {error}",
+            expected=f"a folder with {TRAINING_FILE}",
+            hint="make one with `tinsmith compile MODEL.onnx --board BOARD --train update.toml`",
+        ) from error
+    return parse(text, registry())
+
+
 def _remove_earlier(folder: Path) -> None:
     graph = folder / GRAPH_FILE
     if not graph.is_file():
@@ -71,8 +88,8 @@ def _remove_earlier(folder: Path) -> None:
         header = re.match(r'graph "?(.*?)"? stage=', file.readline())
     name = c_model_name(header.group(1)) if header else ""
     model = [f"{name}{suffix}" for suffix in (".c", ".h", "_weights.c", "_weights.h")]
-    pictures = ("arena.svg", "arena.png", "arena.txt")
-    for file_name in (*model, *pictures, "report.json", "report.txt", GRAPH_FILE):
+    pictures = [f"{s}.{e}" for s in ("arena", "train_arena") for e in ("svg", "png", "txt")]
+    for file_name in (*model, *pictures, "report.json", "report.txt", GRAPH_FILE, TRAINING_FILE):
         (folder / file_name).unlink(missing_ok=True)
     shutil.rmtree(folder / "build", ignore_errors=True)
 

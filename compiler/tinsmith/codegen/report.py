@@ -1,8 +1,4 @@
-"""`report.json`: what a compiled project is and what it costs.
-
-The compiler fills the facts it knows; the toolchain adds sizes read from the linked ELF, the runner
-what it measured. `None` means: not measured yet.
-"""
+"""Makes, reads and writes `report.json`: what a compiled project is and what it costs."""
 
 from __future__ import annotations
 
@@ -12,100 +8,32 @@ from pathlib import Path
 
 import msgspec
 
-from .. import __version__
 from ..errors import CompileError
 from ..ir.dtypes import DType, TensorType
 from ..ir.graph import Graph, Node, Value
 from ..ir.printer import print_graph
 from ..kernels.kernel import KernelCall
-from ..plan.model import MemoryPlan, short_name
+from ..plan.model import MemoryPlan
+from .program import Program
+from .report_model import SCHEMA_VERSION, NodeReport, Place, Port, Report
+from .report_text import report_text
+from .state import StateBlock
 
-SCHEMA_VERSION = 1
+__all__ = [
+    "SCHEMA_VERSION",
+    "NodeReport",
+    "Place",
+    "Port",
+    "Report",
+    "add_training",
+    "make_report",
+    "model_hash",
+    "read_report",
+    "report_text",
+    "write_report",
+]
+
 FILE = "report.json"
-
-
-class Place(msgspec.Struct, frozen=True):
-    """A value in the arena. offset, bytes: in bytes."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    offset: int
-    bytes: int
-
-
-class Port(msgspec.Struct, frozen=True):
-    """A graph input or output.
-
-    shape: as the device has it. onnx_shape: as the model file has it. layout: the permutation from
-    the file's axes to the device's, None where they are the same. scale, zero_point: of int8.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    onnx_shape: tuple[int, ...]
-    layout: tuple[int, ...] | None
-    dtype: str
-    bytes: int
-    offset: int
-    scale: float | None = None
-    zero_point: int | None = None
-
-
-class NodeReport(msgspec.Struct, frozen=True):
-    """One node in the order of execution.
-
-    index: as `ts_trace` counts. kernel: "" where the output is in place already. macs: of the
-    operator. bytes: of its constants in flash. inputs, outputs: the activations in the arena.
-    scratch_offset: None without scratch.
-    """
-
-    index: int
-    name: str
-    op: str
-    onnx_name: str
-    onnx_op: str
-    kernel: str
-    macs: int
-    bytes: int
-    inputs: tuple[Place, ...]
-    outputs: tuple[Place, ...]
-    scratch_bytes: int = 0
-    scratch_offset: int | None = None
-
-
-class Report(msgspec.Struct, kw_only=True):
-    """The whole report. Sizes in bytes.
-
-    flash_bytes: text, read-only data and initialised data of the ELF; model_flash_bytes: the
-    model's part of it. ram_bytes: arena, data and bss. stack_bytes: the deepest use.
-    timings: pass and seconds, in order.
-    """
-
-    schema_version: int = SCHEMA_VERSION
-    tinsmith: str = __version__
-    model: str
-    c_name: str
-    model_hash: str
-    board: str
-    target: str
-    dtype: str
-    macs: int
-    weights_bytes: int
-    arena_bytes: int
-    arena_lower_bound_bytes: int
-    arena_proved_optimal: bool
-    peak_node: str
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    nodes: tuple[NodeReport, ...]
-    notes: tuple[str, ...] = ()
-    flash_bytes: int | None = None
-    model_flash_bytes: int | None = None
-    ram_bytes: int | None = None
-    stack_bytes: int | None = None
-    instructions_per_inference: int | None = None
-    timings: tuple[tuple[str, float], ...] | None = None
 
 
 def make_report(
@@ -121,7 +49,6 @@ def make_report(
     timings: Sequence[tuple[str, float]] = (),
 ) -> Report:
     """What is known before the project is built."""
-    by_node = {call.node.name: call for call in calls}
     return Report(
         model=graph.name,
         c_name=c_name,
@@ -137,12 +64,22 @@ def make_report(
         peak_node=plan.peak_node,
         inputs=_ports(graph.inputs, graph.input_layouts, plan),
         outputs=_ports(graph.outputs, graph.output_layouts, plan),
-        nodes=tuple(
-            _node(i, n, by_node.get(n.name), graph, plan) for i, n in enumerate(graph.nodes)
-        ),
+        nodes=_nodes(graph, calls, plan),
         notes=tuple(notes),
         timings=tuple((name, round(seconds, 4)) for name, seconds in timings) or None,
     )
+
+
+def add_training(report: Report, program: Program) -> None:
+    """Fill in what is known of the training graph before the project is built."""
+    graph, plan = program.graph, program.plan
+    report.state_bytes = StateBlock.of(graph).bytes
+    report.train_arena_bytes = plan.arena_bytes
+    report.train_arena_lower_bound_bytes = plan.lower_bound_bytes
+    report.train_peak_node = plan.peak_node
+    report.train_macs = sum(n.op.macs(n) for n in graph.nodes)
+    report.train_inputs = _ports(graph.inputs[:-1], graph.input_layouts[:-1], plan)
+    report.train_nodes = _nodes(graph, program.calls, plan)
 
 
 def model_hash(graph: Graph) -> str:
@@ -151,6 +88,7 @@ def model_hash(graph: Graph) -> str:
 
 
 def write_report(folder: Path, report: Report) -> None:
+    """report.json, and report.txt for people."""
     text = msgspec.json.format(msgspec.json.encode(report), indent=2)
     (folder / FILE).write_bytes(text + b"\n")
     (folder / "report.txt").write_text(report_text(report))
@@ -171,49 +109,9 @@ def read_report(folder: Path) -> Report:
         raise CompileError(f"{path} cannot be read: {error}") from error
 
 
-def report_text(report: Report) -> str:
-    """The report for people: figures, then one row per node."""
-    figures: list[tuple[str, int | None]] = [
-        ("MACs", report.macs),
-        ("arena bytes", report.arena_bytes),
-        ("arena lower bound", report.arena_lower_bound_bytes),
-        ("flash bytes", report.flash_bytes),
-        ("model flash bytes", report.model_flash_bytes),
-        ("RAM bytes", report.ram_bytes),
-        ("stack bytes", report.stack_bytes),
-        ("instructions", report.instructions_per_inference),
-    ]
-    lines = [f"{report.model} on {report.board} ({report.target}, {report.dtype})", ""]
-    lines += [f"{label:<18} {value:>14,}" for label, value in figures if value is not None]
-    head = ("#", "node", "operator", "kernel", "MACs", "constants", "arena")
-    rows = [head, *(_row(node) for node in report.nodes)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    right = (0, 4, 5)
-    lines.append("")
-    for row in rows:
-        cells = (
-            cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
-            for i, cell in enumerate(row)
-        )
-        lines.append("  ".join(cells).rstrip())
-    if report.notes:
-        lines += ["", *(f"note: {note}" for note in report.notes)]
-    return "\n".join(lines) + "\n"
-
-
-def _row(node: NodeReport) -> tuple[str, ...]:
-    reads = " ".join(f"[{p.offset}, {p.offset + p.bytes})" for p in node.inputs)
-    writes = " ".join(f"[{p.offset}, {p.offset + p.bytes})" for p in node.outputs)
-    kernel = node.kernel or "in place"
-    return (
-        str(node.index),
-        short_name(node.name, 40),
-        node.op,
-        kernel,
-        f"{node.macs:,}",
-        f"{node.bytes:,}",
-        f"{reads} -> {writes}",
-    )
+def _nodes(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> tuple[NodeReport, ...]:
+    by_node = {call.node.name: call for call in calls}
+    return tuple(_node(i, n, by_node.get(n.name), graph, plan) for i, n in enumerate(graph.nodes))
 
 
 def _node(
@@ -230,7 +128,7 @@ def _node(
         macs=node.op.macs(node),
         bytes=sum(c.array.nbytes for c in runs.constants.values()) if runs else 0,
         inputs=tuple(_place(v, plan) for v in graph.activations(node)),
-        outputs=tuple(_place(v, plan) for v in node.outputs),
+        outputs=tuple(_place(v, plan) for v in graph.results(node)),
         scratch_bytes=runs.scratch_bytes if runs else 0,
         scratch_offset=plan.scratch.get(node.name),
     )

@@ -38,8 +38,8 @@ class Kernel:
         applies: whether it can compute this node. Portable kernels apply always.
         view: the names the template sees, beside `node` facts: plain ints, strings, tuples.
         constants: packed arrays by parameter name, in parameter order.
-        state: the inputs of the node that are state, by parameter name, in parameter order. A kernel
-            is not chosen for a node with state that it does not take.
+        state: the inputs of the node that are state, by parameter name, in parameter order. A
+            kernel is not chosen for a node with state that it does not take.
         scratch_bytes: temporary memory while the node runs.
         lead_bytes: safe overlap of the output with activation input `i`: the output may start at
             or before `input start − lead`, although the two overlap. 0: in place. None: never.

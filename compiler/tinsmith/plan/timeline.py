@@ -44,11 +44,13 @@ def write_timeline(
         figure.savefig(path, metadata=_SUFFIXES[path.suffix], bbox_inches="tight")
 
 
-def draw_arena(folder: Path, plan: MemoryPlan, *, budget: int | None, title: str) -> None:
-    """Write arena.svg, arena.png and, as text, arena.txt into `folder`."""
-    for name in ("arena.svg", "arena.png"):
-        write_timeline(plan, folder / name, budget=budget, title=title)
-    (folder / "arena.txt").write_text(arena_map(plan) + "\n")
+def draw_arena(
+    folder: Path, plan: MemoryPlan, *, budget: int | None, title: str, stem: str = "arena"
+) -> None:
+    """Write `stem`.svg, `stem`.png and, as text, `stem`.txt into `folder`."""
+    for suffix in (".svg", ".png"):
+        write_timeline(plan, folder / f"{stem}{suffix}", budget=budget, title=title)
+    (folder / f"{stem}.txt").write_text(arena_map(plan) + "\n")
 
 
 def _draw(axes: Any, plan: MemoryPlan, budget: int | None) -> None:

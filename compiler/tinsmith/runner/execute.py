@@ -64,14 +64,43 @@ def run_samples(
                 process.stop()
 
 
+def run_sequence(
+    elf: Path,
+    board: Board,
+    types: Sequence[Sequence[TensorType]],
+    samples: Sequence[Sample],
+    *,
+    stall_seconds: float = STALL_SECONDS,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Carry out commands that build on each other, in one process. types: of each one's answer.
+
+    Raises as `run_samples`.
+    """
+    with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
+        process = _Process(command(elf, board), Path(temporary) / "0", samples, types)
+        try:
+            _wait([process], len(samples), stall_seconds, progress)
+            return process.results()
+        finally:
+            process.stop()
+
+
 def trace_sample(
     elf: Path, board: Board, types: Sequence[TensorType], sample: Sample
 ) -> list[TraceRecord]:
     """Run a firmware built with `trace` on one sample: every node's outputs, in order."""
+    return trace_sequence(elf, board, [types], [sample])
+
+
+def trace_sequence(
+    elf: Path, board: Board, types: Sequence[Sequence[TensorType]], samples: Sequence[Sample]
+) -> list[TraceRecord]:
+    """`run_sequence` with a firmware built with `trace`: the outputs of all nodes, in order."""
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
-        process = _Process(command(elf, board), Path(temporary) / "0", [sample], [types])
+        process = _Process(command(elf, board), Path(temporary) / "0", samples, types)
         try:
-            _wait([process], 1, STALL_SECONDS, None)
+            _wait([process], len(samples), STALL_SECONDS, None)
             return list(decode_trace((process.folder / "trace.bin").read_bytes()))
         finally:
             process.stop()

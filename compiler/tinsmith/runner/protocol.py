@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 
 from ..errors import InternalError
 from ..ir.dtypes import Array, TensorType
 
-_MODEL = struct.Struct("<I")
+_COMMAND = struct.Struct("<HH")
 _RECORD = struct.Struct("<IIQ")
 _TRACE = struct.Struct("<iIQ")
 
@@ -24,17 +25,27 @@ EXIT_TEXTS = {
 }
 
 
+class Command(IntEnum):
+    """What the firmware is asked for; `runtime_c/harness/main.c` says what goes in and out."""
+
+    RUN = 0
+    TRAIN = 1
+    GET_STATE = 2
+    SET_STATE = 3
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One run: the model's index in the firmware, and its inputs in device layout and dtype."""
+    """One command: the model's index in the firmware, and its data in device layout and dtype."""
 
     inputs: tuple[Array, ...]
     model: int = 0
+    command: Command = Command.RUN
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the firmware says of one run. status: a ts_status. ticks: of the board's counter."""
+    """What the firmware answers. status: a ts_status. ticks: of the board's counter."""
 
     status: int
     stack_bytes: int
@@ -55,7 +66,7 @@ def encode_samples(samples: Sequence[Sample]) -> bytes:
     """samples.bin"""
     parts: list[bytes] = []
     for sample in samples:
-        parts.append(_MODEL.pack(sample.model))
+        parts.append(_COMMAND.pack(sample.model, sample.command))
         parts += [_little(array).tobytes() for array in sample.inputs]
     return b"".join(parts)
 

@@ -19,7 +19,7 @@ _HARNESS_STACK_BYTES = 256
 
 @dataclass(frozen=True)
 class Firmware:
-    """A linked firmware. stack: of `<model>_run`; None on the host."""
+    """A linked firmware. stack: of `<model>_run`, or of a training step; None on the host."""
 
     elf: Path
     sizes: Sizes
@@ -34,19 +34,23 @@ def build_firmware(
     ram: int | None = None,
     flash: int | None = None,
     peak_node: str | None = None,
+    train: Graph | None = None,
 ) -> Firmware:
-    """Build a project that `write_project` wrote.
+    """Build a project that `write_project` wrote; `train`: its training graph, if any.
 
     ram, flash: bytes the user allows; None: what the board has. peak_node: the one with which the
     arena peaks, named when RAM does not suffice.
     Raises DoesNotFit for memory or stack, MissingTool, InternalError for code that does not build.
     """
-    model = ModelBinding.of(graph)
+    model = ModelBinding.of(graph, train)
     write_harness(project_dir, board, [model])
     elf = build(project_dir, board, peak_node=peak_node)
     sizes = measure_sizes(elf, (model.name, f"{model.name}_weights"))
     check_budget(sizes, board, ram=ram, flash=flash, node=peak_node)
     stack = worst_case_stack(elf, board, f"{model.name}_run")
+    if train is not None:
+        deeper = worst_case_stack(elf, board, f"{model.name}_train_step")
+        stack = deeper if deeper and stack and deeper.bytes > stack.bytes else stack
     if stack is not None and stack.bytes + _HARNESS_STACK_BYTES > board.stack_bytes:
         raise DoesNotFit(
             f"the model needs {stack.bytes:,} B of stack and the harness {_HARNESS_STACK_BYTES} B; "

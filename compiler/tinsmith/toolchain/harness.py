@@ -19,19 +19,29 @@ _ON_A_DEVICE = ("semihosting.c", "stack.c")
 
 @dataclass(frozen=True)
 class ModelBinding:
-    """A model as the harness sees it. `name` is its C name."""
+    """A model as the harness sees it. `name` is its C name.
+
+    train_input_count: 0 for a model that does not learn.
+    """
 
     name: str
     input_count: int
     output_count: int
+    train_input_count: int = 0
 
     @property
     def macro(self) -> str:
         return self.name.upper()
 
     @staticmethod
-    def of(graph: Graph) -> ModelBinding:
-        return ModelBinding(c_model_name(graph.name), len(graph.inputs), len(graph.outputs))
+    def of(graph: Graph, train: Graph | None = None) -> ModelBinding:
+        """train: the model's training graph; its last input, the rate, is no input in C."""
+        return ModelBinding(
+            c_model_name(graph.name),
+            len(graph.inputs),
+            len(graph.outputs),
+            len(train.inputs) - 1 if train else 0,
+        )
 
 
 def harness_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, str]:

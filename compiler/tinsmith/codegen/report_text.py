@@ -1,0 +1,63 @@
+"""The report of a compiled project for people: `report.txt`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..plan.model import short_name
+from .report_model import NodeReport, Report
+
+
+def report_text(report: Report) -> str:
+    """The report for people: figures, then one row per node."""
+    figures: list[tuple[str, int | None]] = [
+        ("MACs", report.macs),
+        ("arena bytes", report.arena_bytes),
+        ("arena lower bound", report.arena_lower_bound_bytes),
+        ("flash bytes", report.flash_bytes),
+        ("model flash bytes", report.model_flash_bytes),
+        ("RAM bytes", report.ram_bytes),
+        ("stack bytes", report.stack_bytes),
+        ("instructions", report.instructions_per_inference),
+        ("state bytes", report.state_bytes),
+        ("training arena", report.train_arena_bytes),
+        ("training RAM", report.train_ram_bytes),
+        ("training MACs", report.train_macs),
+        ("training step", report.train_step_instructions),
+    ]
+    lines = [f"{report.model} on {report.board} ({report.target}, {report.dtype})", ""]
+    lines += [f"{label:<18} {value:>14,}" for label, value in figures if value is not None]
+    lines += ["", *_table(report.nodes)]
+    if report.train_nodes:
+        lines += ["", "training step", "", *_table(report.train_nodes)]
+    if report.notes:
+        lines += ["", *(f"note: {note}" for note in report.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(nodes: Sequence[NodeReport]) -> Iterator[str]:
+    head = ("#", "node", "operator", "kernel", "MACs", "constants", "arena")
+    rows = [head, *(_row(node) for node in nodes)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    right = (0, 4, 5)
+    for row in rows:
+        cells = (
+            cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])
+            for i, cell in enumerate(row)
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def _row(node: NodeReport) -> tuple[str, ...]:
+    reads = " ".join(f"[{p.offset}, {p.offset + p.bytes})" for p in node.inputs)
+    writes = " ".join(f"[{p.offset}, {p.offset + p.bytes})" for p in node.outputs)
+    kernel = node.kernel or "in place"
+    return (
+        str(node.index),
+        short_name(node.name, 40),
+        node.op,
+        kernel,
+        f"{node.macs:,}",
+        f"{node.bytes:,}",
+        f"{reads} -> {writes}",
+    )

@@ -1,0 +1,168 @@
+"""Trains a compiled project on the host or in the emulator of its board, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+
+import numpy as np
+
+from ..codegen.project import read_training_graph
+from ..codegen.state import StateBlock
+from ..errors import BadInput, InternalError
+from ..ir.dtypes import Array, DType, TensorType
+from ..ir.graph import Graph, Value
+from .execute import Progress, run_sequence
+from .protocol import Command, Result, Sample
+from .run import Inputs, Project, count_instructions, device_samples, open_project
+
+State = Mapping[Value, Array]
+
+
+@dataclass(frozen=True)
+class TrainingProject:
+    """A compiled project that learns, read back. graph: its training graph."""
+
+    project: Project
+    graph: Graph
+
+    @cached_property
+    def block(self) -> StateBlock:
+        return StateBlock.of(self.graph)
+
+    def pack(self, state: State) -> Array:
+        """The state as the device holds it: uint8[STATE_BYTES]."""
+        packed = np.zeros(self.block.bytes, np.uint8)
+        for value, offset in self.block.offsets.items():
+            raw = np.ascontiguousarray(state[value]).tobytes()
+            packed[offset : offset + len(raw)] = np.frombuffer(raw, np.uint8)
+        return packed
+
+    def unpack(self, packed: Array) -> dict[Value, Array]:
+        """The inverse of `pack`."""
+        return {
+            value: np.frombuffer(packed.tobytes(), value.type.dtype.numpy, value.type.elements, at)
+            .reshape(value.type.shape)
+            .copy()
+            for value, at in self.block.offsets.items()
+        }
+
+    def steps(
+        self, samples: Sequence[Array], given: Array, rates: Array
+    ) -> tuple[list[Sample], list[Sequence[TensorType]]]:
+        """A command per step, and the types of its answer."""
+        labels = [np.reshape(g, self.graph.inputs[-2].type.shape) for g in given]
+        rows = zip(*samples, labels, rates[:, None], strict=True)
+        commands = [Sample(tuple(row), command=Command.TRAIN) for row in rows]
+        loss, *outputs = (v.type for v in (self.graph.outputs[-1], *self.graph.outputs[:-1]))
+        return commands, [[loss, *outputs]] * len(commands)
+
+    @property
+    def state_type(self) -> TensorType:
+        return TensorType((self.block.bytes,), DType.UINT8)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What the device did.
+
+    Attributes:
+        losses: float32[steps], each before its update.
+        outputs: per model output [steps, *shape] in the device's layout, before the update.
+        state: every state after the last step; keys are values of the training graph.
+        instructions: executed, per step; None on the host.
+        stack_painted_bytes: the deepest stack use seen; 0 on the host.
+    """
+
+    losses: Array
+    outputs: tuple[Array, ...]
+    state: State
+    instructions: Array | None
+    stack_painted_bytes: int
+
+    @property
+    def instructions_per_step(self) -> int | None:
+        """The mean over the steps, rounded."""
+        return None if self.instructions is None else round(float(self.instructions.mean()))
+
+
+def open_training(folder: str | PathLike[str]) -> TrainingProject:
+    """Raises CompileError when the folder is not a compiled project that learns."""
+    project = open_project(folder)
+    return TrainingProject(project, read_training_graph(project.folder))
+
+
+def train_steps(
+    folder: str | PathLike[str],
+    samples: Inputs,
+    labels: Array,
+    rates: Array | float,
+    *,
+    state: State | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """One step per sample, in order.
+
+    samples: as for `run`. labels: int[steps], or int8 targets [steps, *shape] in the device's
+    layout. rates: the learning rate of each step, or of all. state: to begin with, in place of the
+    compiled one. Raises BadInput for samples, labels or rates that do not match, else as `run`.
+    """
+    training = open_training(folder)
+    rows = device_samples(training.project.graph, samples)
+    count = len(rows[0])
+    given = check_labels(training.graph, labels, count)
+    learning = check_rates(rates, count)
+    commands, types = training.steps(rows, given, learning)
+    if state is not None:
+        commands.insert(0, Sample((training.pack(state),), command=Command.SET_STATE))
+        types.insert(0, [])
+    commands.append(Sample((), command=Command.GET_STATE))
+    types.append([training.state_type])
+    project = training.project
+    results = run_sequence(project.elf(), project.board, types, commands, progress=progress)
+    steps = results[-1 - count : -1]
+    _check(steps)
+    columns = [np.stack(column) for column in zip(*(r.outputs for r in steps), strict=True)]
+    return TrainResult(
+        columns[0].reshape(-1),
+        tuple(columns[1:]),
+        training.unpack(results[-1].outputs[0]),
+        count_instructions(project.board, steps),
+        max(r.stack_bytes for r in steps),
+    )
+
+
+def check_labels(graph: Graph, labels: Array, count: int) -> Array:
+    """Labels or targets as the training graph takes them, one row per step. Raises BadInput."""
+    given = graph.inputs[-2]
+    array = np.asarray(labels)
+    if array.size != count * given.type.elements:
+        raise BadInput(
+            f"{array.size} labels for {count} samples of {given.name}", expected=str(given.type)
+        )
+    if array.dtype.kind not in "iu":
+        raise BadInput(f"labels are {array.dtype}", expected="integers")
+    classes = next((n.x.elements for n in graph.nodes if given in n.inputs), 0)
+    low, high = (0, classes - 1) if given.type.dtype is DType.INT32 else given.type.dtype.range
+    wrong = array[(array < low) | (array > high)]
+    if wrong.size:
+        raise BadInput(f"label {wrong.flat[0]} is out of range", expected=f"{low} … {high}")
+    return array.astype(given.type.dtype.numpy).reshape(count, *given.type.shape)
+
+
+def check_rates(rates: Array | float, count: int) -> Array:
+    """float32[count]. Raises BadInput for rates that are negative or not finite."""
+    array = np.asarray(rates, np.float32)
+    if array.shape not in ((), (count,)):
+        raise BadInput(f"learning rates of shape {array.shape}", expected=f"one, or {count}")
+    if not np.all(np.isfinite(array) & (array >= 0)):
+        raise BadInput("a learning rate is negative or not finite", expected="0 or more")
+    return np.broadcast_to(array, (count,))
+
+
+def _check(results: Sequence[Result]) -> None:
+    for index, result in enumerate(results):
+        if result.status != 0:
+            raise InternalError(f"step {index}: the model returned status {result.status}")
