@@ -84,7 +84,8 @@ static inline int read_flash(const ts_store *store, uint32_t address, void *data
 }
 
 /* CRC-32 of the payload in flash; `copy`, when given, receives what was summed. 0 on failure. */
-static inline int read_payload(const ts_store *store, uint32_t address, uint8_t *copy, uint32_t *crc)
+static inline int read_payload(const ts_store *store, uint32_t address, uint8_t *copy,
+                               uint32_t *crc)
 {
     uint8_t chunk[CHUNK_BYTES];
     *crc = 0;
@@ -102,7 +103,8 @@ static inline int read_payload(const ts_store *store, uint32_t address, uint8_t 
 }
 
 /* Whether one of the slot's last words is there, and belongs to its header. */
-static inline int has_word(const ts_store *store, uint32_t address, uint32_t magic, uint32_t header_crc)
+static inline int has_word(const ts_store *store, uint32_t address, uint32_t magic,
+                           uint32_t header_crc)
 {
     uint8_t word[WORD_BYTES];
     return read_flash(store, address, word, WORD_BYTES) && ts_get_u32(word) == magic &&
@@ -111,7 +113,8 @@ static inline int has_word(const ts_store *store, uint32_t address, uint32_t mag
 
 /* What a slot holds; its payload is copied to `copy` when that is given. counter: of any intact
  * header of this model, 0 without one. */
-static inline slot_state read_slot(const ts_store *store, int32_t slot, uint8_t *copy, uint32_t *counter)
+static inline slot_state read_slot(const ts_store *store, int32_t slot, uint8_t *copy,
+                                   uint32_t *counter)
 {
     const uint32_t address = slot_address(store, slot);
     uint8_t header[HEADER_BYTES];
