@@ -95,13 +95,14 @@ def _conv2d(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
 def split_frozen(graph: Graph) -> tuple[list[Node], list[Node], list[Value]]:
     """(nodes that depend on the model's inputs only, the others, what these read of the former).
 
-    The last two inputs of a training graph are the label or target, and the learning rate.
+    The last two inputs of a training graph are the label or target, and the learning rate. Channels
+    are gathered among the others: so what these read is the same whichever channels learn.
     """
     moving: set[Value] = {*graph.state, *graph.inputs[-2:]}
     frozen: list[Node] = []
     rest: list[Node] = []
     for node in graph.nodes:
-        if moving.intersection(node.inputs):
+        if moving.intersection(node.inputs) or node.op.name == "gather_channels":
             moving.update(node.outputs)
             rest.append(node)
         else:
