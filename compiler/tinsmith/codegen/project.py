@@ -32,7 +32,12 @@ def write_project(folder: Path, program: Program) -> int:
     """
     view = model_view(program)
     files = render_model(view)
-    names = {"name": program.c_name, "version": __version__, "needs_math": _uses_math(files)}
+    names = {
+        "name": program.c_name,
+        "version": __version__,
+        "needs_math": _uses_math(files),
+        "trains": program.train is not None,
+    }
     files |= {
         "CMakeLists.txt": render("codegen/CMakeLists.txt.j2", names),
         GRAPH_FILE: print_graph(program.graph),

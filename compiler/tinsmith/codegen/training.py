@@ -6,6 +6,7 @@ model's, then the loss.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from ..errors import InternalError
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Stage
+from ..ir.printer import print_graph
 from ..ir.rewrite import live_nodes
 from ..kernels.kernel import Constant
 from ..plan.model import short_name
@@ -55,6 +57,7 @@ def train_view(
     inputs = enumerate(graph.inputs[:-1])
     outputs = enumerate(graph.outputs[:-1])
     return TrainView(
+        base_hash=base_hash(graph),
         arena_bytes=plan.arena_bytes,
         macs=sum(n.op.macs(n) for n in graph.nodes),
         inputs=tuple(port_view(v, i, "train_input", program) for i, v in inputs),
@@ -75,6 +78,13 @@ def label_of(graph: Graph) -> tuple[int | None, int | None]:
         if node.op.name == "softmax_cross_entropy":
             return graph.inputs.index(node.inputs[1]), node.x.elements
     return None, None
+
+
+def base_hash(training: Graph) -> str:
+    """What stores and deltas of a model are bound to, SHA-256 in hexadecimal: of the graph's lines
+    without their order, which depends on the board."""
+    lines = sorted(print_graph(training).splitlines())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _parts(graph: Graph, weights: Weights, state: StateBlock) -> Iterator[StateView]:

@@ -73,8 +73,10 @@ class StateView:
 
 @dataclass(frozen=True)
 class TrainView:
-    """The training entry point. Offsets are in the arena; `classes` is None without a label."""
+    """The training entry point. Offsets are in the arena; `classes` is None without a label;
+    `base_hash` is SHA-256 in hexadecimal."""
 
+    base_hash: str
     arena_bytes: int
     macs: int
     inputs: tuple[PortView, ...]

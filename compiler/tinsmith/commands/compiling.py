@@ -124,6 +124,10 @@ def compile_(
     method: MethodName = "auto",
     ram: Annotated[int | None, typer.Option(min=1, help="bytes, in place of the board's")] = None,
     flash: Annotated[int | None, typer.Option(min=1, help="bytes, in place of the board's")] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option("--train", metavar="update.toml", help="learn on the device, as this says"),
+    ] = None,
     bind: Bind = None,
     name: Annotated[
         str | None, typer.Option(help="of the model in C; by default the file's")
@@ -152,6 +156,7 @@ def compile_(
             out=output,
             calibrate=calibrate,
             dtype=dtype,
+            train=train,
             ram=ram,
             flash=flash,
             method=how,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,8 @@ import numpy as np
 import typer
 
 from ..errors import CompileError
+from ..runner.bench import NodeProfile, profile, profile_step
 from ..runner.bench import bench as measure
-from ..runner.bench import profile
 from ..runner.compare import verify as compare
 from ..runner.run import RunResult
 from ..runner.run import run as execute
@@ -86,6 +87,7 @@ def bench(
     with progress(f"measuring {project}"):
         report = measure(project)
         nodes = profile(project) if layers else []
+        steps = profile_step(project) if layers and report.train_nodes else []
     figures: dict[str, int | None] = {
         "instructions_per_inference": report.instructions_per_inference,
         "flash_bytes": report.flash_bytes,
@@ -95,19 +97,33 @@ def bench(
         "stack_bytes": report.stack_bytes,
         "macs": report.macs,
     }
+    if report.train_nodes:
+        figures |= {
+            "train_step_instructions": report.train_step_instructions,
+            "train_ram_bytes": report.train_ram_bytes,
+            "train_arena_bytes": report.train_arena_bytes,
+            "state_bytes": report.state_bytes,
+        }
     if json:
-        rows = [
-            {"name": p.node.name, "op": p.node.op.name, "instructions": p.instructions}
-            for p in nodes
-        ]
-        data = {"model": report.model, "board": report.board, **figures}
-        print_json({**data, "nodes": rows} if layers else data)
+        data: dict[str, object] = {"model": report.model, "board": report.board, **figures}
+        if layers:
+            data["nodes"] = _profile_rows(nodes)
+        if steps:
+            data["train_nodes"] = _profile_rows(steps)
+        print_json(data)
         return
     show.figures(f"{report.model} on {report.board}", figures)
     if report.instructions_per_inference is None:
         out().print("the host does not count instructions", markup=False)
-    if layers:
-        show.profile(nodes)
+    for part in (nodes, steps):
+        if part:
+            show.profile(part)
+
+
+def _profile_rows(nodes: Sequence[NodeProfile]) -> list[dict[str, object]]:
+    return [
+        {"name": p.node.name, "op": p.node.op.name, "instructions": p.instructions} for p in nodes
+    ]
 
 
 @reported

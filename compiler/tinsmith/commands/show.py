@@ -173,6 +173,9 @@ def compiled(report: Report, folder: Path) -> None:
         ("stack bytes", report.stack_bytes, ""),
         ("MACs", report.macs, ""),
     ]
+    if report.train_arena_bytes is not None:
+        state = f"state {report.state_bytes:,} of the RAM"
+        rows.append(("training arena", report.train_arena_bytes, state))
     made = table(f"{report.model} on {report.board} → {folder}", ("", "", ""), rows)
     made.show_header = False
     made.columns[-1].justify = "left"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,11 +14,14 @@ from ..codegen.report import Report, read_report, write_report
 from ..errors import CompileError
 from ..ir.dtypes import Array
 from ..ir.graph import Node
-from ..machine.board import emulated
+from ..machine.board import Counter, emulated
 from ..toolchain.compile_c import build
-from .execute import trace_sample
-from .protocol import Sample
+from .execute import trace_sample, trace_sequence
+from .protocol import Sample, TraceRecord
 from .run import Project, device_samples, open_project, run_project
+from .training import open_training, train_project
+
+_RATE = 2.0**-10  # of the steps that are measured; their cost does not depend on it
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,18 @@ class NodeProfile:
 
 
 def bench(folder: str | Path) -> Report:
-    """Run the embedded sample and write `instructions_per_inference` into the report.
+    """Run the embedded sample and write `instructions_per_inference` into the report; of a model
+    that learns also `train_step_instructions`.
 
-    It stays None on the host, where instructions are not counted. Raises as `run` does.
+    They stay None on the host, where instructions are not counted. Raises as `run` does.
     """
     project = open_project(folder)
-    result = run_project(project, embedded_sample(project))
+    sample = embedded_sample(project)
+    result = run_project(project, sample)
     report = read_report(project.folder)
     report.instructions_per_inference = result.instructions_per_inference
+    if report.train_nodes:
+        report.train_step_instructions = _train_step(project, sample)
     write_report(project.folder, report)
     return report
 
@@ -47,20 +55,54 @@ def profile(folder: str | Path) -> list[NodeProfile]:
     Raises CompileError on a board that does not count instructions.
     """
     project = open_project(folder)
-    counter = emulated(project.board).counter
-    if counter.kind == "none":
-        raise CompileError(f"board {project.board.name} does not count instructions")
+    counter = _counter(project)
     build(project.folder, project.board, trace=True)
     graph = project.graph
     types = [v.type for v in graph.outputs]
     sample = Sample(tuple(a[0] for a in embedded_sample(project)))
-    ticks = np.zeros(len(graph.nodes), np.int64)
-    for record in trace_sample(project.elf(trace=True), project.board, types, sample):
+    records = trace_sample(project.elf(trace=True), project.board, types, sample)
+    return _by_node(graph.nodes, records, counter)
+
+
+def _counter(project: Project) -> Counter:
+    counter = emulated(project.board).counter
+    if counter.kind == "none":
+        raise CompileError(f"board {project.board.name} does not count instructions")
+    return counter
+
+
+def _by_node(
+    nodes: Sequence[Node], records: Sequence[TraceRecord], counter: Counter
+) -> list[NodeProfile]:
+    ticks = np.zeros(len(nodes), np.int64)
+    for record in records:
         ticks[record.node] += record.ticks
     ratio = Fraction(counter.instructions, counter.ticks)
-    return [
-        NodeProfile(node, round(int(t) * ratio)) for node, t in zip(graph.nodes, ticks, strict=True)
-    ]
+    return [NodeProfile(n, round(int(t) * ratio)) for n, t in zip(nodes, ticks, strict=True)]
+
+
+def profile_step(folder: str | Path) -> list[NodeProfile]:
+    """Instructions of every node of a training step, as `profile`."""
+    training = open_training(folder)
+    project = training.project
+    counter = _counter(project)
+    build(project.folder, project.board, trace=True)
+    label = training.graph.inputs[-2].type
+    given = np.zeros((2, *label.shape), label.dtype.numpy)
+    rows = [np.repeat(a, 2, axis=0) for a in embedded_sample(project)]
+    commands, types = training.steps(rows, given, np.full(2, _RATE, np.float32))
+    records = trace_sequence(project.elf(trace=True), project.board, types, commands)
+    nodes = training.graph.nodes
+    return _by_node(nodes, records[len(records) // 2 :], counter)
+
+
+def _train_step(project: Project, sample: list[Array]) -> int | None:
+    """Instructions of one step, the second: the first finds fresh weights of zero."""
+    training = open_training(project.folder)
+    given = np.zeros((2, *training.graph.inputs[-2].type.shape), np.int8)
+    twice = [np.repeat(a, 2, axis=0) for a in sample]
+    result = train_project(training, twice, given, _RATE)
+    return None if result.instructions is None else int(result.instructions[1])
 
 
 def embedded_sample(project: Project) -> list[Array]:

@@ -111,6 +111,19 @@ def train_steps(
     """
     training = open_training(folder)
     rows = device_samples(training.project.graph, samples)
+    return train_project(training, rows, labels, rates, state=state, progress=progress)
+
+
+def train_project(
+    training: TrainingProject,
+    rows: Sequence[Array],
+    labels: Array,
+    rates: Array | float,
+    *,
+    state: State | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """`train_steps` with samples that are in the device's layout and dtype."""
     count = len(rows[0])
     given = check_labels(training.graph, labels, count)
     learning = check_rates(rates, count)
