@@ -162,7 +162,7 @@ def pending(runs: Runs, results: Path) -> Iterator[Run]:
     lines = results.read_text().splitlines() if results.exists() else []
     fields = {f.name for f in msgspec.structs.fields(Run)}
     done = [{k: v for k, v in json.loads(line).items() if k in fields} for line in lines]
-    return (r for r in runs.run if msgspec.to_builtins(r) not in done)
+    return (r for r in runs.run if json.loads(msgspec.json.encode(r)) not in done)
 
 
 def main() -> None:
