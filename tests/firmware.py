@@ -76,4 +76,5 @@ def compile_project(folder: Path, graph: Graph, board_name: str) -> Firmware:
 
 
 def _add_runtime(folder: Path) -> None:
-    shutil.copytree(paths.RUNTIME_C / "include", folder / "runtime" / "include", dirs_exist_ok=True)
+    for part in ("include", "src"):
+        shutil.copytree(paths.RUNTIME_C / part, folder / "runtime" / part, dirs_exist_ok=True)

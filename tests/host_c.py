@@ -53,6 +53,8 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
 def compile_c(folder: Path, *flags: str, compiler: str = "gcc") -> Path:
     """Compile every .c file of `folder` into one executable; fails with the compiler's words."""
     sources = sorted(p.name for p in folder.glob("*.c"))
+    if any("ts_delta.h" in p.read_text() for p in folder.glob("*.h")):
+        sources += [str(p) for p in sorted((paths.RUNTIME_C / "src").glob("*.c"))]
     command = [compiler, "-std=c11", "-O1", *WARNINGS, *flags]
     command += [
         "-I",

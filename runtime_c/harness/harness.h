@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+typedef struct ts_harness_store ts_harness_store; /* store.h; of a model that learns */
+
 /* One generated model, behind function pointers so that a firmware may hold several.
  * Byte counts are per input and output; init, run and train_step return 0 on success. */
 typedef struct {
@@ -24,6 +26,7 @@ typedef struct {
     int (*train_step)(float learning_rate, float *loss);
     void *state;
     uint32_t state_bytes;
+    const ts_harness_store *store;
 } ts_harness_model;
 
 /* Defined by the generated model_binding.c. */
@@ -34,6 +37,8 @@ extern const uint32_t ts_harness_model_count;
  * ts_read returns the bytes read, ts_write whether all were written. */
 int ts_open_to_read(const char *path);
 int ts_open_to_write(const char *path);
+int ts_open_to_update(const char *path); /* must exist */
+int ts_seek(int file, uint32_t offset);  /* from the start; whether it succeeded */
 uint32_t ts_read(int file, void *data, uint32_t bytes);
 int ts_write(int file, const void *data, uint32_t bytes);
 _Noreturn void ts_exit(int status);
@@ -47,13 +52,19 @@ uint64_t ts_counter_stop(void);
 void ts_stack_paint(void);
 uint32_t ts_stack_used(void);
 
+/* The data of a command in samples.bin, the answer in outputs.bin: a record, then data. */
+void ts_get(void *data, uint32_t bytes);
+void ts_put(const void *data, uint32_t bytes);
+void ts_put_record(int status, uint32_t stack_bytes, uint64_t ticks);
+
 /* Exit status of the firmware. */
 enum {
     TS_EXIT_OK = 0,
     TS_EXIT_NO_SAMPLES = 10,
     TS_EXIT_NO_OUTPUT = 11,
     TS_EXIT_BAD_SAMPLES = 12,
-    TS_EXIT_FAULT = 13
+    TS_EXIT_FAULT = 13,
+    TS_EXIT_POWER_CUT = 14 /* as it was told to */
 };
 
 #endif

@@ -7,9 +7,12 @@
  *     TS_TRAIN      the training inputs, the rate (float)   the loss (float), the outputs before it
  *     TS_GET_STATE                                          the state
  *     TS_SET_STATE  the state
+ *     and what store.c says
  *
  * The context stays as long as the model is the same one. */
 #include "harness.h"
+
+#include "store.h"
 
 enum { TS_RUN = 0, TS_TRAIN = 1, TS_GET_STATE = 2, TS_SET_STATE = 3 };
 
@@ -22,24 +25,24 @@ typedef struct {
 
 static int samples, outputs;
 
-static void get(void *data, uint32_t bytes)
+void ts_get(void *data, uint32_t bytes)
 {
     if (ts_read(samples, data, bytes) != bytes) {
         ts_exit(TS_EXIT_BAD_SAMPLES);
     }
 }
 
-static void put(const void *data, uint32_t bytes)
+void ts_put(const void *data, uint32_t bytes)
 {
     if (!ts_write(outputs, data, bytes)) {
         ts_exit(TS_EXIT_NO_OUTPUT);
     }
 }
 
-static void put_record(int status, uint32_t stack_bytes, uint64_t ticks)
+void ts_put_record(int status, uint32_t stack_bytes, uint64_t ticks)
 {
     const record result = {(uint32_t)status, stack_bytes, (uint32_t)ticks, (uint32_t)(ticks >> 32)};
-    put(&result, sizeof result);
+    ts_put(&result, sizeof result);
 }
 
 static void run(const ts_harness_model *model, int status)
@@ -47,7 +50,7 @@ static void run(const ts_harness_model *model, int status)
     uint32_t stack_bytes = 0;
     uint64_t ticks = 0;
     for (uint32_t i = 0; i < model->input_count; ++i) {
-        get(model->input(i), model->input_bytes[i]);
+        ts_get(model->input(i), model->input_bytes[i]);
     }
     if (status == 0) {
         ts_stack_paint();
@@ -56,9 +59,9 @@ static void run(const ts_harness_model *model, int status)
         ticks = ts_counter_stop();
         stack_bytes = ts_stack_used();
     }
-    put_record(status, stack_bytes, ticks);
+    ts_put_record(status, stack_bytes, ticks);
     for (uint32_t i = 0; i < model->output_count; ++i) {
-        put(model->output(i), model->output_bytes[i]);
+        ts_put(model->output(i), model->output_bytes[i]);
     }
 }
 
@@ -68,9 +71,9 @@ static void train(const ts_harness_model *model, int status)
     uint64_t ticks = 0;
     float rate, loss = 0.0f;
     for (uint32_t i = 0; i < model->train_input_count; ++i) {
-        get(model->train_input(i), model->train_input_bytes[i]);
+        ts_get(model->train_input(i), model->train_input_bytes[i]);
     }
-    get(&rate, sizeof rate);
+    ts_get(&rate, sizeof rate);
     if (status == 0) {
         ts_stack_paint();
         ts_counter_start();
@@ -78,10 +81,10 @@ static void train(const ts_harness_model *model, int status)
         ticks = ts_counter_stop();
         stack_bytes = ts_stack_used();
     }
-    put_record(status, stack_bytes, ticks);
-    put(&loss, sizeof loss);
+    ts_put_record(status, stack_bytes, ticks);
+    ts_put(&loss, sizeof loss);
     for (uint32_t i = 0; i < model->output_count; ++i) {
-        put(model->train_output(i), model->output_bytes[i]);
+        ts_put(model->train_output(i), model->output_bytes[i]);
     }
 }
 
@@ -99,15 +102,15 @@ static void carry_out(uint32_t what, const ts_harness_model *model, int status)
         train(model, status);
         break;
     case TS_GET_STATE:
-        put_record(status, 0, 0);
-        put(model->state, model->state_bytes);
+        ts_put_record(status, 0, 0);
+        ts_put(model->state, model->state_bytes);
         break;
     case TS_SET_STATE:
-        get(model->state, model->state_bytes);
-        put_record(status, 0, 0);
+        ts_get(model->state, model->state_bytes);
+        ts_put_record(status, 0, 0);
         break;
     default:
-        ts_exit(TS_EXIT_BAD_SAMPLES);
+        model->store->carry_out(what, model, status);
     }
 }
 

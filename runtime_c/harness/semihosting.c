@@ -6,8 +6,10 @@ enum {
     SYS_OPEN = 0x01,
     SYS_WRITE = 0x05,
     SYS_READ = 0x06,
+    SYS_SEEK = 0x0A,
     SYS_EXIT_EXTENDED = 0x20,
     MODE_READ_BINARY = 1,
+    MODE_UPDATE_BINARY = 3,
     MODE_WRITE_BINARY = 5,
     STOPPED_APPLICATION_EXIT = 0x20026
 };
@@ -57,6 +59,17 @@ int ts_open_to_read(const char *path)
 int ts_open_to_write(const char *path)
 {
     return open_file(path, MODE_WRITE_BINARY);
+}
+
+int ts_open_to_update(const char *path)
+{
+    return open_file(path, MODE_UPDATE_BINARY);
+}
+
+int ts_seek(int file, uint32_t offset)
+{
+    const uintptr_t parameters[2] = {(uintptr_t)file, offset};
+    return semihost(SYS_SEEK, parameters) == 0;
 }
 
 uint32_t ts_read(int file, void *data, uint32_t bytes)

@@ -49,8 +49,8 @@ def write_project(folder: Path, program: Program) -> int:
         _remove_earlier(folder)
         for name, text in sorted(files.items()):
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
-        runtime = folder / "runtime" / "include"
-        shutil.copytree(paths.RUNTIME_C / "include", runtime, dirs_exist_ok=True)
+        for part in ("include", "src") if program.train else ("include",):
+            shutil.copytree(paths.RUNTIME_C / part, folder / "runtime" / part, dirs_exist_ok=True)
         _write_sample(folder / SAMPLE_FILE, program)
     except OSError as error:
         raise CompileError(f"cannot write the project: {error}") from error
@@ -96,7 +96,8 @@ def _remove_earlier(folder: Path) -> None:
     pictures = [f"{s}.{e}" for s in ("arena", "train_arena") for e in ("svg", "png", "txt")]
     for file_name in (*model, *pictures, "report.json", "report.txt", GRAPH_FILE, TRAINING_FILE):
         (folder / file_name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "build", ignore_errors=True)
+    for part in ("build", "runtime"):
+        shutil.rmtree(folder / part, ignore_errors=True)
 
 
 def _write_sample(path: Path, program: Program) -> None:

@@ -13,8 +13,9 @@ from ..ir.graph import Graph
 from ..machine.board import Board, emulated
 
 _SOURCES = paths.RUNTIME_C / "harness"
-_EVERYWHERE = ("harness.h", "main.c", "trace.c")
+_EVERYWHERE = ("harness.h", "store.h", "main.c", "trace.c")
 _ON_A_DEVICE = ("semihosting.c", "stack.c")
+_TO_LEARN = ("store.c", "nor_flash.h", "nor_flash.c")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def harness_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, 
     sources = [_SOURCES / name for name in _EVERYWHERE]
     if not board.is_host:
         sources += [_SOURCES / name for name in _ON_A_DEVICE]
+    if any(model.train_input_count for model in models):
+        sources += [_SOURCES / name for name in _TO_LEARN]
     sources += sorted((_SOURCES / elf).glob("*.c"))
     files = {source.name: source.read_text() for source in sources}
     files["model_binding.c"] = render("harness/model_binding.c.j2", {"models": models})

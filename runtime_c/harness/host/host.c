@@ -16,6 +16,16 @@ int ts_open_to_write(const char *path)
     return open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 }
 
+int ts_open_to_update(const char *path)
+{
+    return open(path, O_RDWR);
+}
+
+int ts_seek(int file, uint32_t offset)
+{
+    return lseek(file, (off_t)offset, SEEK_SET) == (off_t)offset;
+}
+
 uint32_t ts_read(int file, void *data, uint32_t bytes)
 {
     uint32_t done = 0;
