@@ -51,16 +51,62 @@ static inline int32_t ts_shared_exponent(uint32_t magnitude)
     return magnitude >= 0x7F800000u || e < -126 ? -126 : e;
 }
 
+/* Processors with a float unit round to an integer in one instruction, which saturates and takes what
+ * is not a number to 0; it rounds as FPSCR says: to nearest even, unless somebody changed that. */
+#if defined(__ARM_FP) && (__ARM_FP & 4) && defined(__GNUC__)
+#define TS_FLOAT_UNIT 1
+static inline int32_t ts_vcvtr(float x)
+{
+    float bits;
+    __asm("vcvtr.s32.f32 %0, %1" : "=t"(bits) : "t"(x));
+    return (int32_t)ts_float_bits(bits);
+}
+#endif
+
 /* x to the nearest integer, ties to even; |x| <= 2^22. */
 static inline int32_t ts_round(float x)
 {
+#if defined(TS_FLOAT_UNIT)
+    return ts_vcvtr(x);
+#else
     return (int32_t)ts_float_bits(x + 12582912.0f) - 0x4B400000;
+#endif
 }
 
-/* x within +-limit; 0 for what is not a number. */
-static inline float ts_limit(float x, float limit)
+/* x to the nearest integer, ties to even, and that within +-limit <= 2^30; 0 for what is not a
+ * number. */
+static inline int32_t ts_round_within(float x, int32_t limit)
 {
-    return x >= limit ? limit : (x <= -limit ? -limit : (x == x ? x : 0.0f));
+#if defined(TS_FLOAT_UNIT)
+    const int32_t rounded = ts_vcvtr(x);
+    return rounded < -limit ? -limit : (rounded > limit ? limit : rounded);
+#else
+    const float magnitude = ts_bits_float(ts_float_bits(x) & 0x7FFFFFFFu);
+    int32_t rounded = limit;
+    if (magnitude < 8388608.0f) { /* above, every float is an integer */
+        rounded = (int32_t)ts_float_bits(magnitude + 8388608.0f) - 0x4B000000;
+        rounded = rounded > limit ? limit : rounded;
+    } else if (magnitude < (float)limit) {
+        rounded = (int32_t)magnitude;
+    } else if (magnitude != magnitude) {
+        rounded = 0;
+    }
+    return x < 0.0f ? -rounded : rounded;
+#endif
+}
+
+/* The largest integer <= x, within +-limit <= 2^22; 0 for what is not a number. */
+static inline int32_t ts_floor_within(float x, int32_t limit)
+{
+    const float edge = (float)limit;
+    if (!(x < edge)) {
+        return x >= edge ? limit : 0;
+    }
+    if (x <= -edge) {
+        return -limit;
+    }
+    const int32_t whole = (int32_t)x; /* towards zero */
+    return whole - ((float)whole > x ? 1 : 0);
 }
 
 /* Natural logarithm of x >= 1 within 2 ulp. */

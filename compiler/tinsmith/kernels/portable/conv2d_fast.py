@@ -53,13 +53,15 @@ def depthwise_applies(node: Node, graph: Graph) -> bool:
 
 
 def depthwise_view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    return {**view(node, graph), **_tile.facts(node, graph), **depthwise_lines(node)}
+
+
+def depthwise_lines(node: Node) -> dict[str, Any]:
     """A line is one padded input row; `copied_elements` of it come from the input."""
     g = conv_geometry(node)
     left = g.pad_left * g.in_c
     line = _line_elements(g)
     return {
-        **view(node, graph),
-        **_tile.facts(node, graph),
         "line_elements": line,
         "left_elements": left,
         "copied_elements": min(g.in_w * g.in_c, line - left),
@@ -105,7 +107,7 @@ def _gemm_instructions(node: Node, graph: Graph) -> float:
     return 2.3 * node.op.macs(node) + 20.0 * node.y.elements + gather
 
 
-def _depthwise_scratch(node: Node, graph: Graph) -> int:
+def depthwise_scratch(node: Node, graph: Graph) -> int:
     del graph
     g = conv_geometry(node)
     return g.kernel_h * _line_elements(g) * node.x.dtype.bytes
@@ -140,7 +142,7 @@ def _depthwise(suffix: str, dtype: DType) -> Kernel:
         applies=depthwise_applies,
         view=depthwise_view,
         constants=depthwise_constants,
-        scratch_bytes=_depthwise_scratch,
+        scratch_bytes=depthwise_scratch,
         lead_bytes=depthwise_lead,
         instructions=_depthwise_instructions,
     )
