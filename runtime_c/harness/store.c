@@ -1,14 +1,14 @@
 /* Commands that keep what a model learns, as main.c carries them out:
  *
  *     TS_COMMIT        where power is cut: operation from 1, 0 for never, and ts_cut (2 uint32);
- *                                                       the store's counter (uint32)
- *     TS_ROLLBACK                                       the counter of the state that is taken back
- *     TS_EXPORT_DELTA                                   the delta's bytes (uint32), and so many as a
- *                                                       delta can have
- *     TS_APPLY_DELTA   bytes (uint32), so many as a delta can have;  its counter
+ *                                                       the store's counter, and how many
+ *                                                       operations it took (2 uint32)
+ *     TS_ROLLBACK                                       the counter of what it took back (uint32)
+ *     TS_EXPORT_DELTA                                   the delta's bytes (uint32), the delta and
+ *                                                       zeros up to the most it can take
+ *     TS_APPLY_DELTA   the same                         the delta's counter (uint32)
  *
- * The flash is the file flash.bin, every byte of it, which the commands before may have been killed
- * in. */
+ * The flash is the file flash.bin, which outlives the firmware. */
 #include "store.h"
 
 #include <stddef.h>
@@ -52,6 +52,7 @@ static int open_store(const ts_harness_model *model, ts_store *store)
 static void commit(const ts_harness_model *model, int status)
 {
     uint32_t cut[2];
+    const uint32_t before = nor.operations;
     ts_store store = {.counter = 0};
     ts_get(cut, sizeof cut);
     if (status == 0) {
@@ -66,8 +67,9 @@ static void commit(const ts_harness_model *model, int status)
             ts_exit(TS_EXIT_POWER_CUT);
         }
     }
+    const uint32_t answer[2] = {store.counter, nor.operations - before};
     ts_put_record(status, 0, 0);
-    ts_put(&store.counter, sizeof store.counter);
+    ts_put(answer, sizeof answer);
 }
 
 static void roll_back(const ts_harness_model *model, int status)

@@ -16,6 +16,7 @@ from ..machine.board import Board, emulated
 from ..toolchain.programs import find_program, tail
 from .protocol import (
     EXIT_TEXTS,
+    POWER_CUT,
     Result,
     Sample,
     TraceRecord,
@@ -70,15 +71,17 @@ def run_sequence(
     types: Sequence[Sequence[TensorType]],
     samples: Sequence[Sample],
     *,
+    flash: Path | None = None,
     stall_seconds: float = STALL_SECONDS,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Carry out commands that build on each other, in one process. types: of each one's answer.
 
-    Raises as `run_samples`.
+    flash: the file behind the flash of a model that learns; it changes as the device writes.
+    Raises as `run_samples`, and PowerCut.
     """
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
-        process = _Process(command(elf, board), Path(temporary) / "0", samples, types)
+        process = _Process(command(elf, board), Path(temporary) / "0", samples, types, flash)
         try:
             _wait([process], len(samples), stall_seconds, progress)
             return process.results()
@@ -118,6 +121,10 @@ def command(elf: Path, board: Board) -> list[str]:
     return [program, *rest]
 
 
+class PowerCut(Exception):
+    """The firmware lost its power in the middle of a commit, as it was told to."""
+
+
 @dataclass
 class _Process:
     """One process with its own folder of files."""
@@ -126,12 +133,15 @@ class _Process:
     folder: Path
     samples: Sequence[Sample]
     types: Sequence[Sequence[TensorType]]
+    flash: Path | None = None
     done: int = 0
     moved: float = field(default_factory=time.monotonic)
     _bytes: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
+        if self.flash is not None:
+            (self.folder / "flash.bin").symlink_to(self.flash.resolve())
         (self.folder / "samples.bin").write_bytes(encode_samples(self.samples))
         self._log: IO[bytes] = (self.folder / "log").open("wb")
         self._child = subprocess.Popen(
@@ -157,6 +167,8 @@ class _Process:
                     f"{self.done}"
                 )
             return True
+        if status == POWER_CUT:
+            raise PowerCut
         if status != 0:
             reason = EXIT_TEXTS.get(status, f"exit status {status}")
             log = tail((self.folder / "log").read_text(errors="replace"))

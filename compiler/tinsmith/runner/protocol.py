@@ -16,22 +16,29 @@ _COMMAND = struct.Struct("<HH")
 _RECORD = struct.Struct("<IIQ")
 _TRACE = struct.Struct("<iIQ")
 
+POWER_CUT = 14
 # Exit statuses of the firmware (harness.h).
 EXIT_TEXTS = {
     10: "it found no samples.bin",
     11: "it could not write its outputs",
     12: "samples.bin does not match the model",
     13: "the processor took a fault (a bad access, or the stack overflowed)",
+    POWER_CUT: "its power was cut",
 }
 
 
 class Command(IntEnum):
-    """What the firmware is asked for; `runtime_c/harness/main.c` says what goes in and out."""
+    """What the firmware is asked for; `runtime_c/harness`, `main.c` and `store.c`, say what goes
+    in and out."""
 
     RUN = 0
     TRAIN = 1
     GET_STATE = 2
     SET_STATE = 3
+    COMMIT = 4
+    ROLLBACK = 5
+    EXPORT_DELTA = 6
+    APPLY_DELTA = 7
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..codegen.project import read_training_graph
 from ..codegen.state import StateBlock
+from ..codegen.training import base_hash
 from ..errors import BadInput, InternalError
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Graph, Value
@@ -31,6 +32,11 @@ class TrainingProject:
     @cached_property
     def block(self) -> StateBlock:
         return StateBlock.of(self.graph)
+
+    @cached_property
+    def base_hash(self) -> bytes:
+        """What stores and deltas of the model are bound to, 32 bytes."""
+        return bytes.fromhex(base_hash(self.graph))
 
     def pack(self, state: State) -> Array:
         """The state as the device holds it: uint8[STATE_BYTES]."""
