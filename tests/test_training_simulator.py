@@ -11,8 +11,9 @@ import pytest
 from tinsmith.errors import BadInput
 from tinsmith.ir.interpret import run, run_step
 from tinsmith.train.guard import LossGuard, Verdict
+from tinsmith.train.loop import rate_at
 from tinsmith.train.scheme import Scheme
-from tinsmith.train.simulate import Trainer, fit, rate_at
+from tinsmith.train.simulate import Trainer, fit
 from tinsmith.train.variations import Variation
 
 from .training_nets import (

@@ -36,6 +36,11 @@ class LossGuard:
     broken: int = 0
     _losses: list[float] = field(default_factory=list[float])
 
+    @property
+    def left(self) -> int:
+        """Steps until the window is full."""
+        return self.window - len(self._losses)
+
     def expect(self, loss: float) -> None:
         """The mean loss before training: what the first windows are measured by."""
         self.best = loss

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from ..errors import BadInput
 from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph, Value
-from .guard import LossGuard, Verdict
+from .guard import LossGuard
+from .loop import History, Schedule, run_loop
 from .program import Program, needed, split_frozen
 from .variations import DEVICE, Variation, replacements, without_qas
 
 Encoded = tuple[Array, ...]
-Schedule = Literal["cosine", "constant"]
-_FIRST_LOOK = 20  # samples whose loss says what to expect
-_GIVE_UP = 4  # halvings of the rate: a network that still explodes does so for another reason
 
 
 class Trainer:
@@ -125,22 +121,6 @@ class Trainer:
         return np.array([given], np.int32)
 
 
-@dataclass
-class History:
-    """losses: of every step. rollbacks: steps at which the loss guard took the weights back."""
-
-    losses: list[float] = field(default_factory=list[float])
-    rollbacks: list[int] = field(default_factory=list[int])
-    gave_up: bool = False
-
-
-def rate_at(schedule: Schedule, rate: float, step: int, total: int) -> float:
-    """The learning rate of a step; cosine falls from `rate` to 0."""
-    if schedule == "constant":
-        return rate
-    return rate * 0.5 * (1 + math.cos(math.pi * step / total))
-
-
 def fit(
     trainer: Trainer,
     samples: Sequence[Encoded],
@@ -153,38 +133,43 @@ def fit(
     guard: LossGuard | None = None,
     after_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
-    """Train over all samples `epochs` times, one at a time, in an order drawn from the seed.
-
-    When the guard finds the training broken the last good weights are taken back and the rate is
-    halved; after four times it gives up, with the last good weights.
-    """
+    """`run_loop` in the simulator: one sample at a time, in an order drawn from the seed."""
     if len(samples) != len(givens) or not samples:
         raise BadInput(f"{len(samples)} samples with {len(givens)} labels or targets")
-    guard = guard or LossGuard()
     labels = [int(g) if np.ndim(g) == 0 else np.asarray(g) for g in givens]
-    history, order = History(), np.random.default_rng(seed)
-    good, scale, total, step = trainer.snapshot(), 1.0, epochs * len(samples), 0
-    first = order.permutation(len(samples))[:_FIRST_LOOK]
-    guard.expect(float(np.mean([trainer.loss(samples[i], labels[i]) for i in first])))
-    for epoch in range(epochs):
-        for i in order.permutation(len(samples)):
-            now = scale * rate_at(schedule, rate, step, total)
-            loss = trainer.step(samples[i], labels[i], now)
-            step += 1
-            history.losses.append(loss)
-            verdict = guard.watch(loss)
-            if verdict is Verdict.GOOD:
-                good = trainer.snapshot()
-            elif verdict is Verdict.BROKEN:
-                trainer.restore(good)
-                history.rollbacks.append(step)
-                scale /= 2
-                if guard.broken >= _GIVE_UP:
-                    history.gave_up = True
-                    return history
-        if after_epoch:
-            after_epoch(epoch, history)
-    return history
+    return run_loop(
+        SimulatedLearner(trainer, samples, labels),
+        len(samples),
+        epochs=epochs,
+        rate=rate,
+        schedule=schedule,
+        seed=seed,
+        guard=guard,
+        after_epoch=after_epoch,
+    )
+
+
+class SimulatedLearner:
+    """A Learner (see `loop`) around a Trainer. labels: ints, or target arrays."""
+
+    def __init__(
+        self, trainer: Trainer, samples: Sequence[Encoded], labels: Sequence[Array | int]
+    ) -> None:
+        self.trainer, self.samples, self.labels = trainer, samples, labels
+        self._kept = trainer.snapshot()
+
+    def look(self, which: Sequence[int]) -> Sequence[float]:
+        return [self.trainer.loss(self.samples[i], self.labels[i]) for i in which]
+
+    def learn(self, which: Sequence[int], rates: Sequence[float]) -> Sequence[float]:
+        steps = zip(which, rates, strict=True)
+        return [self.trainer.step(self.samples[i], self.labels[i], rate) for i, rate in steps]
+
+    def keep(self) -> None:
+        self._kept = self.trainer.snapshot()
+
+    def take_back(self) -> None:
+        self.trainer.restore(self._kept)
 
 
 def named_state(trainer: Trainer) -> Mapping[str, Array]:

@@ -1,0 +1,113 @@
+"""The training loop: order of the samples, learning rate, loss guard. The same on every machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+from .guard import LossGuard, Verdict
+
+Schedule = Literal["cosine", "constant"]
+_FIRST_LOOK = 20  # samples whose loss says what to expect
+_GIVE_UP = 4  # halvings of the rate: a network that still explodes does so for another reason
+
+
+class Learner(Protocol):
+    """A machine that holds a model and its samples; samples go by their number."""
+
+    def look(self, which: Sequence[int]) -> Sequence[float]:
+        """The losses of some samples; nothing learns."""
+        ...
+
+    def learn(self, which: Sequence[int], rates: Sequence[float]) -> Sequence[float]:
+        """One step per sample, in order; the losses before each."""
+        ...
+
+    def keep(self) -> None:
+        """The state is worth going back to."""
+        ...
+
+    def take_back(self) -> None:
+        """To the state of the last `keep`, or of the beginning."""
+        ...
+
+
+@dataclass
+class History:
+    """losses: of every step. rollbacks: steps at which the loss guard took the weights back."""
+
+    losses: list[float] = field(default_factory=list[float])
+    rollbacks: list[int] = field(default_factory=list[int])
+    gave_up: bool = False
+
+
+def rate_at(schedule: Schedule, rate: float, step: int, total: int) -> float:
+    """The learning rate of a step; cosine falls from `rate` to 0."""
+    if schedule == "constant":
+        return rate
+    return rate * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def run_loop(
+    learner: Learner,
+    samples: int,
+    *,
+    epochs: int,
+    rate: float,
+    schedule: Schedule = "cosine",
+    seed: int = 0,
+    guard: LossGuard | None = None,
+    chunk: int = 1,
+    after_chunk: Callable[[History], None] | None = None,
+    after_epoch: Callable[[int, History], None] | None = None,
+) -> History:
+    """Train over all samples `epochs` times, one at a time, in an order drawn from the seed.
+
+    When the guard finds the training broken the last good weights are taken back and the rate is
+    halved; after four times it gives up, with the last good weights. `chunk`: steps that are given
+    to the learner at once; it does not change what is learnt.
+    """
+    guard = guard or LossGuard()
+    history, order = History(), np.random.default_rng(seed)
+    guard.expect(float(np.mean(learner.look(_numbers(order.permutation(samples)[:_FIRST_LOOK])))))
+    scale, total, step = 1.0, epochs * samples, 0
+    for epoch in range(epochs):
+        left = _numbers(order.permutation(samples))
+        while left:
+            which = left[: min(chunk, guard.left)]
+            rates = [scale * rate_at(schedule, rate, step + i, total) for i in range(len(which))]
+            done, verdict = _watch(guard, learner.learn(which, rates), history)
+            left = left[done:]
+            step += done
+            if verdict is Verdict.GOOD:
+                learner.keep()
+            elif verdict is Verdict.BROKEN:
+                learner.take_back()
+                history.rollbacks.append(step)
+                scale /= 2
+                if guard.broken >= _GIVE_UP:
+                    history.gave_up = True
+                    return history
+            if after_chunk:
+                after_chunk(history)
+        if after_epoch:
+            after_epoch(epoch, history)
+    return history
+
+
+def _watch(guard: LossGuard, losses: Sequence[float], history: History) -> tuple[int, Verdict]:
+    """How many of the steps count (those after a broken one do not), and the last verdict."""
+    for done, loss in enumerate(losses, 1):
+        history.losses.append(loss)
+        verdict = guard.watch(loss)
+        if verdict is not Verdict.CONTINUE:
+            return done, verdict
+    return len(losses), Verdict.CONTINUE
+
+
+def _numbers(array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> list[int]:
+    return [int(i) for i in array]
