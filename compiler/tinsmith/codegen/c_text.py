@@ -70,6 +70,8 @@ def c_scalar(value: object, dtype: np.dtype[np.generic]) -> str:
     if np.issubdtype(dtype, np.floating):
         return c_float(value)  # pyright: ignore[reportArgumentType]
     number = int(value)  # pyright: ignore[reportArgumentType]
+    if dtype == np.uint32:
+        return f"{number}u"
     return c_int64(number) if dtype.itemsize == 8 else c_int(number)
 
 

@@ -6,7 +6,8 @@ residual4   the same with 16 instead of 256 and r in −8…7, two to a byte, th
 stochastic  w' = clamp(w − ⌊step + u⌋, −127, 127), u uniform in [0, 1) from xorshift32
 nearest     w' = clamp(w − rint(step), −127, 127)
 
-A float is clamped before it becomes an integer, so that no step, however large, wraps.
+A float is clamped before it becomes an integer, so that no step, however large, wraps; what is not
+a number moves nothing.
 """
 
 from __future__ import annotations
@@ -23,24 +24,28 @@ _STEP_LIMIT = np.float32(65536)  # beyond every range that a rule has
 _BLOCK = 32
 
 
+def bounded(whole: Array, limit: np.float32) -> Array:
+    """Whole float32 numbers as int64 within ±limit; 0 for what is not a number."""
+    clipped = np.clip(whole, -limit, limit)
+    return np.where(np.isnan(clipped), np.float32(0), clipped).astype(np.int64)
+
+
 def with_residual(w: Array, r: Array, step: Array, bits: int) -> tuple[Array, Array]:
     """(w', r') of int64 arrays; bits: 8 or 4."""
     one = 1 << bits
-    moved = np.clip(np.rint(step * np.float32(one)), -_STEP_LIMIT, _STEP_LIMIT)
-    v = np.clip(w * one + r - moved.astype(np.int64), -(128 * one), 128 * one - 1)
+    moved = bounded(np.rint(step * np.float32(one)), _STEP_LIMIT)
+    v = np.clip(w * one + r - moved, -(128 * one), 128 * one - 1)
     new = np.clip((v + (one >> 1)) >> bits, -W_MAX, W_MAX)
     return new, np.clip(v - new * one, -(one >> 1), (one >> 1) - 1)
 
 
 def stochastic(w: Array, step: Array, uniform: Array) -> Array:
     """w' of int64 weights; uniform: float32 in [0, 1)."""
-    moved = np.clip(np.floor(step + uniform), -_STEP_LIMIT, _STEP_LIMIT)
-    return np.clip(w - moved.astype(np.int64), -W_MAX, W_MAX)
+    return np.clip(w - bounded(np.floor(step + uniform), _STEP_LIMIT), -W_MAX, W_MAX)
 
 
 def nearest(w: Array, step: Array) -> Array:
-    moved = np.clip(np.rint(step), -_STEP_LIMIT, _STEP_LIMIT)
-    return np.clip(w - moved.astype(np.int64), -W_MAX, W_MAX)
+    return np.clip(w - bounded(np.rint(step), _STEP_LIMIT), -W_MAX, W_MAX)
 
 
 def pack_nibbles(r: Array) -> Array:

@@ -105,11 +105,12 @@ def update_weights(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     attrs: WeightUpdateAttrs = node.attrs
     rows = np.array(attrs.update_channels or range(trained.shape[0]))
     dw = weight_gradient(node, g, x).astype(np.float32)
-    scale = step_scale(coefficient, rate, exponent)
     live = rows[coefficient[rows] != 0]
-    step = (dw * scale[rows][:, None, None, None])[coefficient[rows] != 0]
     old = trained[live].astype(np.int64)
-    new, residual = _by_rule(attrs, old, step, arrays[7:], coefficient[rows] != 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = step_scale(coefficient, rate, exponent)
+        step = (dw * scale[rows][:, None, None, None])[coefficient[rows] != 0]
+        new, residual = _by_rule(attrs, old, step, arrays[7:], coefficient[rows] != 0)
     moved = trained.copy()
     moved[live] = new
     shifted = bias.astype(np.int64)
@@ -154,8 +155,9 @@ def update_bias(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     del node
     g, exponent, rate, coefficient, bias = arrays
     db = g.reshape(-1, g.shape[-1]).sum(axis=0, dtype=np.int64).astype(np.float32)
-    step = np.rint(db * step_scale(coefficient, rate, exponent))
-    moved = np.clip(step, np.float32(-_BIAS_LIMIT), np.float32(_BIAS_LIMIT)).astype(np.int64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = np.rint(db * step_scale(coefficient, rate, exponent))
+    moved = _rounding.bounded(step, np.float32(_BIAS_LIMIT))
     new = np.clip(bias.astype(np.int64) - moved, -_BIAS_LIMIT, _BIAS_LIMIT)
     return (np.where(coefficient != 0, new, bias).astype(np.int32),)
 
