@@ -10,7 +10,7 @@ import numpy as np
 from ...ir.graph import Graph, Node, Value
 from ..geometry import conv_geometry
 from ..kernel import Constant, Kernel
-from ..packing import MAX_SHIFT, MIN_SHIFT
+from ..learning import rescale_rows
 from . import _filters, conv2d_fast
 from .conv2d import view
 
@@ -18,29 +18,25 @@ from .conv2d import view
 def rescale(node: Node, graph: Graph) -> tuple[Constant, dict[str, Any]]:
     """The rescaling of each channel, and what `ops/_tile.j2` must know of it.
 
-    {m, C, s} as in `kernels.packing`, where that is exact for every sum, else {multiplier, shift}.
+    {m, C, s} where that is exact, else {multiplier, shift}.
     """
-    multiplier, shift = (graph.constant(v).astype(np.int64) for v in node.inputs[4:6])
-    n = np.where(multiplier == 0, MIN_SHIFT, 31 - shift)
-    exact = bool(((n >= MIN_SHIFT) & (n <= MAX_SHIFT)).all())
-    rows = [multiplier, shift]
-    if exact:
-        s = n - 32
-        rounding = np.where(multiplier == 0, 0, np.int64(1) << (n - MIN_SHIFT))
-        rows = [multiplier, rounding + (np.int64(node.y.zero_point) << s), s]
+    rows = rescale_rows(node, graph)
+    exact = rows is not None
+    if rows is None:
+        rows = np.stack([graph.constant(v) for v in node.inputs[4:6]], 1)
     facts = {
         "is_float": False,
         "element": "int8_t",
         "sum_type": "int32_t",
         "exact": exact,
         "scale_up": 0,
-        "fields": len(rows),
+        "fields": rows.shape[1],
         "x_zero_point": node.x.zero_point,
         "y_zero_point": node.y.zero_point,
         "q_min": node.attrs.q_clamp[0],
         "q_max": node.attrs.q_clamp[1],
     }
-    return Constant(np.ravel(np.stack(rows, 1).astype(np.int32))), facts
+    return Constant(np.ravel(rows)), facts
 
 
 def rows_view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -113,8 +109,11 @@ def _scratch(node: Node, graph: Graph) -> int:
 
 
 def _instructions(node: Node, graph: Graph) -> float:
+    """Gathering takes about three instructions a column, and more where groups are narrow."""
     del graph
-    gather = 3.0 * node.y.elements // node.y.shape[3] * node.x.shape[3]
+    depth = sum(v.type.elements // v.type.shape[0] for v in node.inputs[1:3])
+    pixels = node.y.elements // node.y.shape[3]
+    gather = pixels * node.attrs.groups * (3.0 * depth + 20.0)
     return 2.6 * node.op.macs(node) + 20.0 * node.y.elements + gather
 
 
