@@ -29,6 +29,7 @@ from tinsmith.toolchain.compile_c import build
 from tinsmith.train.scheme import Scheme, Update
 
 from .host_c import SANITIZE, WARNINGS
+from .shared import shared_models
 
 STEPS = 110
 PART = Update(last=4, bias=True, weights=0.5)
@@ -314,3 +315,30 @@ def test_training_projects_are_written_the_same_twice(tmp_path: Path) -> None:
         texts.append([p.read_text() for p in found])
     assert texts[0] == texts[1]
     assert isinstance(open_training(tmp_path / "a"), TrainingProject)
+
+
+@pytest.mark.slow
+def test_mcunet_learns_within_its_budgets(tmp_path: Path) -> None:
+    """The published 49 kB scheme, ten classes, on a Cortex-M7: bit-exact, and what it costs."""
+    compile_model(
+        shared_models() / "mcu_nets" / "mcunet-5fps_int8.onnx",
+        board="mps2-an500",
+        out=tmp_path,
+        train=paths.GRAPHS / "schemes" / "mcunet-5fps-49kb.toml",
+        pictures=False,
+    )
+    training = open_training(tmp_path)
+    rng = np.random.default_rng(0)
+    image = training.project.graph.inputs[0].type.shape
+    rows = [rng.integers(-128, 128, (4, *image), np.int8)]
+    given = np.array([[3], [9], [0], [3]], np.int32)
+    rates = np.full(4, 0.01, np.float32)
+    result = train_project(training, rows, given, rates)
+    start = {v: training.graph.initializers[v] for v in training.graph.state}
+    losses, state = oracle(training.graph, rows, given, rates, start)
+    assert result.losses.tobytes() == np.concatenate(losses).tobytes()
+    for value, array in state.items():
+        np.testing.assert_array_equal(result.state[value], array, err_msg=value.name)
+    assert sum(not np.array_equal(state[v], start[v]) for v in state) > len(state) / 2
+    assert (read_report(tmp_path).train_ram_bytes or 1e9) <= 190_000
+    assert (result.instructions_per_step or 1e9) <= 80_000_000
