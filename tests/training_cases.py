@@ -62,6 +62,15 @@ LAYERS = (
         ConvolutionAttrs((2, 2), (2, 2, 2, 2), groups=10), (0,), (1, 4, 5, 9),
     ),
     Layer("depthwise_frozen", (8, 8, 6), 6, (7, 7), ConvolutionAttrs((1, 1), (3,) * 4, groups=6)),
+    Layer(
+        "depthwise_quads", (7, 6, 8), 8, (5, 5),
+        ConvolutionAttrs((2, 2), (2, 1, 2, 2), groups=8), (0,), (1, 4, 6),
+    ),
+    Layer("depthwise_wide", (4, 4, 16), 16, (7, 7), ConvolutionAttrs(pads=(3,) * 4, groups=16)),
+    Layer(
+        "depthwise_dilated", (9, 8, 4), 4, (3, 2),
+        ConvolutionAttrs((2, 1), (2, 1, 2, 1), (2, 3), 4), (0,),
+    ),
     Layer("grouped", (5, 5, 8), 12, (3, 3), ConvolutionAttrs(pads=SAME3, groups=4), (0, 1)),
 )  # fmt: skip
 

@@ -96,6 +96,12 @@ static inline int32_t ts_min(int32_t a, int32_t b)
     return a < b ? a : b;
 }
 
+/* Two bytes as a pair of halves. */
+static inline int32_t ts_halves(int8_t low, int8_t high)
+{
+    return (int32_t)((uint32_t)(uint16_t)low | ((uint32_t)(uint16_t)high << 16));
+}
+
 #if defined(__ARM_FEATURE_SIMD32)
 /* Bytes 0 and 2 (or 1 and 3) of a word, sign-extended to a pair of halves. */
 static inline int32_t ts_sxtb16(uint32_t word)

@@ -15,7 +15,8 @@ from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node, Value
 from ..geometry import Geometry, conv_geometry, window_lead
 from ..kernel import Constant, Kernel
-from ..packing import MAX_SHIFT, MIN_SHIFT, pad_axis
+from ..learning import rescale_rows
+from ..packing import pad_axis
 from ._weights import FEATURES, MAX_STORE_OFFSET, unroll
 
 _MAX_ROW = 2000  # bytes; a row and its neighbour are reached with 12-bit offsets
@@ -34,19 +35,12 @@ def row_bytes(node: Node, index: int, graph: Graph) -> int:
     return k if value in graph.storage else -(-k // 4) * 4
 
 
-def _shifts(node: Node, graph: Graph) -> Array:
-    return 31 - graph.constant(node.inputs[5]).astype(np.int64)
-
-
 def _applies(node: Node, graph: Graph) -> bool:
     if node.attrs.groups != 1 or node.x.shape[0] != 1 or node.y.shape[3] % 2:
         return False
-    live = graph.constant(node.inputs[4]) != 0
-    n = _shifts(node, graph)[live]
-    exact = not n.size or (int(n.min()) >= MIN_SHIFT and int(n.max()) <= MAX_SHIFT)
     g = conv_geometry(node)
     return (
-        exact
+        rescale_rows(node, graph) is not None
         and 3 * g.out_c + 1 <= MAX_STORE_OFFSET
         and max(row_bytes(node, i, graph) for i in (1, 2)) <= _MAX_ROW
     )
@@ -120,13 +114,8 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
             made[name] = Constant(np.ravel(rows_of(graph.constant(value))))
     if node.inputs[3] not in graph.storage:
         made["bias"] = Constant(graph.constant(node.inputs[3]))
-    n = _shifts(node, graph)
-    multiplier = graph.constant(node.inputs[4]).astype(np.int64)
-    n = np.where(multiplier == 0, MIN_SHIFT, n)
-    s = n - 32
-    offset = (np.int64(1) << (n - MIN_SHIFT)) + (np.int64(node.y.zero_point) << s)
-    offset = np.where(multiplier == 0, np.int64(node.y.zero_point) << s, offset)
-    rows = np.stack([multiplier, offset, s], 1).astype(np.int32)
+    rows = rescale_rows(node, graph)
+    assert rows is not None, "applies() promised"
     return made | {"rows": Constant(np.ravel(rows))}
 
 
