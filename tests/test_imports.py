@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("codegen",),
     ("lowering",),
+    ("train_plan",),
     ("toolchain",),
     ("runner",),
     ("pipeline",),

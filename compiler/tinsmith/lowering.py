@@ -93,6 +93,20 @@ def lower(
                 "the model is quantised and cannot run in float32", hint="leave out --dtype float32"
             )
         return run_passes(graph, TO_FLOAT32, context)
+    graph = with_scales(graph, samples, method, context)
+    if scheme is None:
+        return run_passes(graph, TO_INT8, context)
+    context.options = {**context.options, "scheme": scheme}
+    return run_passes(graph, TO_TRAINING, context)
+
+
+def with_scales(
+    graph: Graph, samples: Samples | None, method: Method, context: PassContext
+) -> Graph:
+    """A canonical FLOAT graph whose values have int8 scales: its own, or what the samples give.
+
+    Raises CompileError for a float model without samples.
+    """
     if samples is None and not is_quantized(graph):
         raise CompileError(
             "the model is float32, and int8 needs to know the range of its values",
@@ -106,10 +120,7 @@ def lower(
             graph = run_passes(graph, QUANTIZE, context)
         else:
             context.note("the calibration samples are not used: the model is quantised already")
-    if scheme is None:
-        return run_passes(graph, TO_INT8, context)
-    context.options = {**context.options, "scheme": scheme}
-    return run_passes(graph, TO_TRAINING, context)
+    return graph
 
 
 def is_quantized(graph: Graph) -> bool:
