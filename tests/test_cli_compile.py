@@ -147,6 +147,9 @@ def test_timings_and_the_graph_after_a_pass(tmp_path: Path) -> None:
     result = call(*argv, "--timings", "--print-after", "fold_qdq")
     steps = ("import_model", "fold_qdq", "plan_arena", "build", "total")
     assert all(name in result.stdout for name in steps)
+    data = json.loads(call(*argv, "--timings", "--json").stdout)
+    assert [name for name, _ in data["timings"] if name in steps] == list(steps[:-1])
+    assert all(seconds >= 0 for _, seconds in data["timings"])
     assert result.stderr.startswith("graph ")
     assert "conv2d(" in result.stderr
 

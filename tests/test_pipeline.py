@@ -118,7 +118,6 @@ def test_the_report_says_what_was_compiled(project: CompiledProject) -> None:
     for node in report.nodes:
         for place in (*node.inputs, *node.outputs):
             assert 0 <= place.offset <= place.offset + place.bytes <= report.arena_bytes
-    assert next(name for name, _ in report.timings or ()) == "import_model"
     text = report_text(report)
     assert "small on host" in text
     assert "classify" in text or "y" in text

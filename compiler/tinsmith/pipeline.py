@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -75,12 +75,17 @@ QUALITY_SAMPLES = 32  # enough for the noise of a layer; float runs of a large n
 
 @dataclass(frozen=True)
 class CompiledProject:
-    """A compiled project on disk. graph: what the device computes, for the oracle."""
+    """A compiled project on disk.
+
+    graph: what the device computes, for the oracle. timings: seconds per pass, in order; none in a
+    project that was loaded.
+    """
 
     folder: Path
     graph: Graph
     board: Board
     report: Report
+    timings: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
     @property
     def elf(self) -> Path:
@@ -164,14 +169,13 @@ def compile_model(
         c_name=program.c_name,
         weights_bytes=weights_bytes,
         notes=context.notes,
-        timings=context.timings,
     )
     report.flash_bytes = built.sizes.flash_bytes
     report.model_flash_bytes = built.sizes.model_flash_bytes
     report.ram_bytes = built.sizes.ram_bytes
     report.stack_bytes = built.stack.bytes if built.stack else None
     write_report(folder, report)
-    return CompiledProject(folder, program.graph, machine, report)
+    return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))
 
 
 def quantize_model(

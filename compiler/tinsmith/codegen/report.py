@@ -79,7 +79,6 @@ class Report(msgspec.Struct, kw_only=True):
 
     flash_bytes: text, read-only data and initialised data of the ELF; model_flash_bytes: the
     model's part of it. ram_bytes: arena, data and bss. stack_bytes: the deepest use.
-    timings: pass and seconds, in order.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -105,7 +104,6 @@ class Report(msgspec.Struct, kw_only=True):
     ram_bytes: int | None = None
     stack_bytes: int | None = None
     instructions_per_inference: int | None = None
-    timings: tuple[tuple[str, float], ...] | None = None
 
 
 def make_report(
@@ -118,7 +116,6 @@ def make_report(
     c_name: str,
     weights_bytes: int,
     notes: Sequence[str] = (),
-    timings: Sequence[tuple[str, float]] = (),
 ) -> Report:
     """What is known before the project is built."""
     by_node = {call.node.name: call for call in calls}
@@ -141,7 +138,6 @@ def make_report(
             _node(i, n, by_node.get(n.name), graph, plan) for i, n in enumerate(graph.nodes)
         ),
         notes=tuple(notes),
-        timings=tuple((name, round(seconds, 4)) for name, seconds in timings) or None,
     )
 
 
