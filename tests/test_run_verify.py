@@ -190,3 +190,20 @@ def test_seeded_samples_reach_both_ends() -> None:
     (samples,) = seeded_samples(_net())
     assert samples.shape == (4, 1, 6, 5, 3)
     assert {-128, 127} <= set(np.unique(samples[2:]).tolist())
+
+
+@pytest.mark.parametrize("board", ["host", "mps2-an385"])
+def test_changed_c_is_built_again(board: str, tmp_path: Path) -> None:
+    compile_project(tmp_path, _net(), board)
+    assert verify(tmp_path).ok
+    elf = open_project(tmp_path).elf()
+    built = elf.stat().st_mtime_ns
+    assert verify(tmp_path).ok
+    assert elf.stat().st_mtime_ns == built
+    weights = tmp_path / "two_layers_weights.c"
+    numbers = re.findall(r"(?<=[{ ])-?\d+(?=,)", weights.read_text())
+    old = max(numbers, key=lambda text: abs(int(text)))
+    weights.write_text(weights.read_text().replace(f" {old},", " 1,", 1))
+    result = verify(tmp_path)
+    assert result.mismatch is not None
+    assert result.mismatch.node is not None

@@ -18,7 +18,7 @@ from ..ir.graph import Graph
 from ..machine.board import Board, emulated, load_board
 from ..quant.arithmetic import dequantize_array
 from ..quant.samples import load_samples, match_samples
-from ..toolchain.compile_c import firmware
+from ..toolchain.compile_c import firmware, rebuild_if_changed
 from .execute import Progress, run_samples
 from .protocol import Result, Sample
 
@@ -112,7 +112,11 @@ def run_project(
     progress: Progress | None = None,
     processes: int = 2,
 ) -> RunResult:
-    """`run` of samples that are in the device's layout and dtype."""
+    """`run` of samples that are in the device's layout and dtype.
+
+    A project whose C was changed since it was built is built again.
+    """
+    rebuild_if_changed(project.folder, project.board)
     elf = project.elf()
     if not elf.is_file():
         raise CompileError(
