@@ -48,7 +48,7 @@ class Kernel:
     op: str
     template: str
     view: Callable[[Node, Graph], Mapping[str, Any]]
-    constants: Callable[[Node, Graph], Mapping[str, Constant]]
+    constants: Callable[[Node, Graph], Mapping[str, Constant]] = lambda node, graph: {}
     dtype: DType = DType.INT8
     features: frozenset[str] = frozenset()
     applies: Callable[[Node, Graph], bool] = lambda node, graph: True
