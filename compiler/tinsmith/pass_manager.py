@@ -19,13 +19,11 @@ class PassContext:
     """What passes may read and report. One per compile.
 
     Attributes:
-        options: named settings of single passes, for example `{"output": "int8"}`.
         calibration: activation statistics by value name, when there are any.
-        notes: things the user must hear of: a slow path, a clamped bias, a float island.
+        notes: things the user must hear of: a slow path, a clamped bias, weights quantised anew.
         timings: seconds per pass, in order.
     """
 
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     calibration: Mapping[str, Any] | None = None
     notes: list[str] = field(default_factory=list[str])
     timings: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])

@@ -6,7 +6,6 @@ The files: `<model>.h` (the API), `<model>.c` (kernels and the run), `<model>_we
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ..errors import CompileError, InternalError
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Graph, Node, Value
 from ..ir.interpret import run
-from ..ir.printer import print_graph
+from ..ir.printer import graph_hash
 from ..kernels.kernel import Constant, KernelCall
 from ..plan.model import MemoryPlan, short_name
 from .c_text import INDENT, c_comment, c_comment_block, c_model_name
@@ -87,7 +86,7 @@ def model_view(program: Program) -> ModelView:
         macro=name.upper(),
         title=c_comment(short_name(graph.name, 60)),
         version=__version__,
-        model_hash=hashlib.sha256(print_graph(graph).encode()).hexdigest(),
+        model_hash=graph_hash(graph),
         runtime_version=runtime_version(),
         arena_bytes=plan.arena_bytes,
         arena_alignment=plan.alignment,

@@ -6,7 +6,6 @@ what it measured. `None` means: not measured yet.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from .. import __version__
 from ..errors import CompileError
 from ..ir.dtypes import DType, TensorType
 from ..ir.graph import Graph, Node, Value
-from ..ir.printer import print_graph
+from ..ir.printer import graph_hash
 from ..kernels.kernel import KernelCall
 from ..plan.model import MemoryPlan, short_name
 
@@ -122,7 +121,7 @@ def make_report(
     return Report(
         model=graph.name,
         c_name=c_name,
-        model_hash=model_hash(graph),
+        model_hash=graph_hash(graph),
         board=board,
         target=target,
         dtype=str(DType.INT8 if _has_int8(graph) else DType.FLOAT32),
@@ -139,11 +138,6 @@ def make_report(
         ),
         notes=tuple(notes),
     )
-
-
-def model_hash(graph: Graph) -> str:
-    """SHA-256 of the graph's text: of `graph.tin`."""
-    return hashlib.sha256(print_graph(graph).encode()).hexdigest()
 
 
 def write_report(folder: Path, report: Report) -> None:

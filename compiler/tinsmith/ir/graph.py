@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import Array, TensorType
+from .dtypes import Array, DType, TensorType
 from .opdef import OpDef
 
 
@@ -64,6 +64,12 @@ class Node:
     def name(self) -> str:
         """Unique in its graph: the name of the first output."""
         return self.outputs[0].name
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether an int8 output or first input gives the node its integer meaning."""
+        types = [v.type.dtype for v in (*self.outputs, self.inputs[0])]
+        return DType.INT8 in types or DType.INT16 in types
 
     @property
     def x(self) -> TensorType:

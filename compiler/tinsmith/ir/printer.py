@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import json
 import re
 from typing import Any
@@ -29,6 +30,11 @@ def print_graph(graph: Graph, *, elide_constants: bool = False) -> str:
     for i, v in enumerate(graph.outputs):
         lines.append(f"output {value_ref(v)}{_layout(graph.output_layouts, i)}")
     return "\n".join(lines) + "\n"
+
+
+def graph_hash(graph: Graph) -> str:
+    """SHA-256 of the graph's text, in hexadecimal."""
+    return hashlib.sha256(print_graph(graph).encode()).hexdigest()
 
 
 def node_text(node: Node) -> str:

@@ -39,9 +39,8 @@ def candidates(
 
 
 def kernel_dtype(node: Node) -> DType:
-    """INT8 for a node with an integer meaning (as `interpret.evaluate` decides), else FLOAT32."""
-    types = [v.type.dtype for v in (*node.outputs, node.inputs[0])]
-    return DType.INT8 if DType.INT8 in types or DType.INT16 in types else DType.FLOAT32
+    """INT8 for a node in its integer meaning, else FLOAT32."""
+    return DType.INT8 if node.is_integer else DType.FLOAT32
 
 
 def generic_kernels(calls: Iterable[KernelCall], target: Target) -> Iterator[str]:
