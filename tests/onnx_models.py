@@ -18,7 +18,9 @@ FLOAT, INT8, UINT8, INT64 = (
 )
 
 
-def info(name: str, shape: Sequence[int | str | None], element: int = FLOAT) -> ValueInfoProto:
+def info(
+    name: str, shape: Sequence[int | str | None] | None, element: int = FLOAT
+) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, element, shape)
 
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import ModelProto, helper
 
+from tinsmith.errors import ImportFailure
 from tinsmith.frontend.onnx_export import export_model
 from tinsmith.frontend.onnx_import import check_model, import_model
 from tinsmith.ir.dtypes import Array, DType, Quant
@@ -184,6 +185,17 @@ def test_an_output_that_is_an_input_or_another_output_gets_a_node() -> None:
     assert [v.name for v in graph.outputs] == ["r", "s", "t"]
     assert ops(graph) == ["relu", "reshape", "reshape"]
     agree(made, graph)
+
+
+def test_an_output_needs_no_shape() -> None:
+    made = conv_model(outputs=[info("y", None)])
+    assert not made.graph.output[0].type.tensor_type.HasField("shape")
+    graph = import_model(made)
+    assert graph.outputs[0].type.shape == (1, 4, 6, 6)
+    agree(made, graph)
+    wrong = conv_model(outputs=[info("y", [])])
+    with pytest.raises(ImportFailure, match=r"declared \[\] but the nodes compute"):
+        import_model(wrong)
 
 
 def test_nodes_out_of_order_are_sorted() -> None:
