@@ -13,16 +13,13 @@ from ..codegen.emit import Program
 from ..codegen.report import Report
 from ..frontend.onnx_import import CheckReport
 from ..ir.opdef import Absent, OpDef
+from ..kernels.kernel import UNKNOWN_INSTRUCTIONS
 from ..machine.board import Board
 from ..machine.target import Target
 from ..plan.model import short_name
 from ..runner.bench import NodeProfile
 from .console import out, table
 from .doctor import Diagnosis
-
-# A kernel that does not say how many instructions it takes claims this many (`kernels/kernel.py`).
-UNKNOWN = 1e17
-
 
 NODE_WIDTH = 40  # the columns beside a node matter more than its whole name
 
@@ -192,6 +189,7 @@ def analysis_rows(program: Program) -> list[dict[str, Any]]:
     for node in program.graph.nodes:
         call = calls.get(node.name) if node.name not in plan.in_place else None
         estimate = call.kernel.instructions(node, program.graph) if call else 0.0
+        known = estimate < UNKNOWN_INSTRUCTIONS
         rows.append(
             {
                 "name": node.name,
@@ -205,7 +203,9 @@ def analysis_rows(program: Program) -> list[dict[str, Any]]:
                 else 0,
                 "scratch_bytes": call.scratch_bytes if call else 0,
                 "kernel": call.kernel.name if call else None,
-                "estimated_instructions": round(estimate) if estimate < UNKNOWN else None,
+                "estimated_instructions": round(estimate)
+                if estimate < UNKNOWN_INSTRUCTIONS
+                else None,
                 "arena_offset": plan.offsets.get(node.outputs[0]),
             }
         )

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -64,7 +64,8 @@ def literal(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return f"[{', '.join(literal(v) for v in value)}]"  # pyright: ignore[reportUnknownVariableType]
+        items = cast("tuple[Any, ...]", value)
+        return f"[{', '.join(map(literal, items))}]"
     if isinstance(value, str):
         return json.dumps(value)
     if value is None:

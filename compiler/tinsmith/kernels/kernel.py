@@ -13,6 +13,8 @@ from typing import Any
 from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph, Node
 
+UNKNOWN_INSTRUCTIONS = 1e18  # of a kernel without an estimate: any other is taken before it
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -54,7 +56,7 @@ class Kernel:
     applies: Callable[[Node, Graph], bool] = lambda node, graph: True
     scratch_bytes: Callable[[Node, Graph], int] = lambda node, graph: 0
     lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
-    instructions: Callable[[Node, Graph], float] = lambda node, graph: 1e18
+    instructions: Callable[[Node, Graph], float] = lambda node, graph: UNKNOWN_INSTRUCTIONS
 
 
 @dataclass(frozen=True)

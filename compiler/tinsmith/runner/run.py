@@ -19,7 +19,7 @@ from ..machine.board import Board, emulated, load_board
 from ..quant.arithmetic import dequantize_array
 from ..quant.samples import load_samples, match_samples
 from ..toolchain.compile_c import firmware, rebuild_if_changed
-from .execute import Progress, run_samples
+from .execute import PROCESSES, Progress, run_samples
 from .protocol import Result, Sample
 
 Inputs = Mapping[str, Array] | Array | str | Path
@@ -93,7 +93,7 @@ def run(
     inputs: Inputs,
     *,
     progress: Progress | None = None,
-    processes: int = 2,
+    processes: int = PROCESSES,
 ) -> RunResult:
     """Run a compiled project on every sample.
 
@@ -110,7 +110,7 @@ def run_project(
     samples: list[Array],
     *,
     progress: Progress | None = None,
-    processes: int = 2,
+    processes: int = PROCESSES,
 ) -> RunResult:
     """`run` of samples that are in the device's layout and dtype.
 
