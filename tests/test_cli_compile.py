@@ -103,6 +103,7 @@ def test_run_prints_the_same_count_as_bench(emulated: Path) -> None:
 def test_bench_by_layer_adds_up(emulated: Path) -> None:
     data = json.loads(call("bench", emulated, "--layers", "--json").stdout)
     total = sum(n["instructions"] for n in data["nodes"])
+    # SysTick counts in steps of many instructions, and the calls of the trace come on top.
     assert total == pytest.approx(data["instructions_per_inference"], rel=0.05)
     assert "share" in call("bench", emulated, "--layers").stdout
 
