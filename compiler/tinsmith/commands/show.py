@@ -189,7 +189,6 @@ def analysis_rows(program: Program) -> list[dict[str, Any]]:
     for node in program.graph.nodes:
         call = calls.get(node.name) if node.name not in plan.in_place else None
         estimate = call.kernel.instructions(node, program.graph) if call else 0.0
-        known = estimate < UNKNOWN_INSTRUCTIONS
         rows.append(
             {
                 "name": node.name,
