@@ -11,7 +11,9 @@ from rich.console import Console
 
 from ..codegen.emit import Program
 from ..codegen.report import Report
+from ..frontend.import_rules import WITHOUT_OPERATOR
 from ..frontend.onnx_import import CheckReport
+from ..frontend.qlinear import QLINEAR_OPERATORS
 from ..ir.opdef import Absent, OpDef
 from ..kernels.kernel import UNKNOWN_INSTRUCTIONS
 from ..machine.board import Board
@@ -119,7 +121,10 @@ def ops(records: Iterable[OpDef]) -> None:
         (d["name"], ", ".join(d["onnx"]), "yes" if d["int8"] else d["int8_absent"])
         for d in map(op_data, records)
     )
-    out().print(table("", ("operator", "from ONNX", "int8"), rows, 3))
+    console = out()
+    console.print(table("", ("operator", "from ONNX", "int8"), rows, 3))
+    also = ", ".join((*WITHOUT_OPERATOR, *QLINEAR_OPERATORS))
+    console.print(f"also read, as the operators above or as nothing: {also}", markup=False)
 
 
 def doctor_data(diagnosis: Diagnosis) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def _call(node: Node, graph: Graph, target: Target, kernels: Sequence[Kernel]) -
             f"target {target.name} has no {kernel_dtype(node).value} kernel for {node.op.name}",
             node=str(node.origin),
             expected=f"one of the {node.op.name} kernels to apply to {node.x} → {node.y}",
-            hint="`tinsmith ops` lists the kernels; try --dtype float32",
+            hint="`tinsmith ops` says which operators have an int8 form; try --dtype float32",
             where="select_kernels",
         )
     kernel = fitting[0]
