@@ -9,6 +9,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
+from .codegen.emit import Program
 from .codegen.project import read_graph, write_project
 from .codegen.report import Report, make_report, read_report, write_report
 from .codegen.schedule import schedule
@@ -40,7 +41,7 @@ from .quant.quality import LayerQuality, quality
 from .quant.ranges import Method
 from .quant.samples import Samples, read_samples
 from .toolchain.compile_c import firmware
-from .toolchain.firmware import build_firmware
+from .toolchain.firmware import Firmware, build_firmware
 
 __all__ = [
     "CompiledProject",
@@ -160,20 +161,7 @@ def compile_model(
         built = build_firmware(
             folder, program.graph, machine, ram=ram, flash=flash, peak_node=program.plan.peak_node
         )
-    report = make_report(
-        program.graph,
-        program.calls,
-        program.plan,
-        board=board,
-        target=machine.target.name,
-        c_name=program.c_name,
-        weights_bytes=weights_bytes,
-        notes=context.notes,
-    )
-    report.flash_bytes = built.sizes.flash_bytes
-    report.model_flash_bytes = built.sizes.model_flash_bytes
-    report.ram_bytes = built.sizes.ram_bytes
-    report.stack_bytes = built.stack.bytes if built.stack else None
+    report = _report(program, machine, weights_bytes, built, context)
     write_report(folder, report)
     return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))
 
@@ -275,6 +263,27 @@ def is_quantized(graph: Graph) -> bool:
     return any(n.op.name in quantizers for n in graph.nodes) or any(
         v.type.dtype is DType.INT8 for v in graph.inputs
     )
+
+
+def _report(
+    program: Program, board: Board, weights_bytes: int, built: Firmware, context: PassContext
+) -> Report:
+    """What the compiler knows, with the sizes of the linked ELF."""
+    report = make_report(
+        program.graph,
+        program.calls,
+        program.plan,
+        board=board.name,
+        target=board.target.name,
+        c_name=program.c_name,
+        weights_bytes=weights_bytes,
+        notes=context.notes,
+    )
+    report.flash_bytes = built.sizes.flash_bytes
+    report.model_flash_bytes = built.sizes.model_flash_bytes
+    report.ram_bytes = built.sizes.ram_bytes
+    report.stack_bytes = built.stack.bytes if built.stack else None
+    return report
 
 
 def _first_sample(samples: Samples | None, graph: Graph) -> list[Array] | None:

@@ -68,6 +68,7 @@ def render_model(view: ModelView) -> dict[str, str]:
 
 
 def model_view(program: Program) -> ModelView:
+    """What the templates see of a program. Raises CompileError for an output that is constant."""
     graph, plan = program.graph, program.plan
     if tuple(n.name for n in graph.nodes) != tuple(plan.order):
         raise InternalError("the graph's nodes are not in the order of the plan")

@@ -33,6 +33,8 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True)
 class Origin:
+    """Where a node came from: the ONNX node's name and operator, the passes that rewrote it."""
+
     onnx_name: str = ""
     onnx_op: str = ""
     passes: tuple[str, ...] = ()
@@ -46,6 +48,8 @@ class Origin:
 
 @dataclass(frozen=True)
 class Value:
+    """A tensor in the graph. Equal when name and type are."""
+
     name: str
     type: TensorType
 
@@ -82,6 +86,8 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
+    """One network. Derived views (`producer`, `consumers`) are computed once."""
+
     name: str
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
