@@ -18,7 +18,9 @@ FLOAT, INT8, UINT8, INT64 = (
 )
 
 
-def info(name: str, shape: Sequence[int | str | None], element: int = FLOAT) -> ValueInfoProto:
+def info(
+    name: str, shape: Sequence[int | str | None] | None, element: int = FLOAT
+) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, element, shape)
 
 
@@ -63,3 +65,31 @@ def conv_model(**changes: Any) -> ModelProto:
         constants,
         **changes,
     )
+
+
+def qdq_dense(unsigned: bool, per_channel: bool) -> ModelProto:
+    """MatMul and Add in QDQ form: x [1,4] → y [1,3], int8 or uint8."""
+    rng = np.random.default_rng(11)
+    dtype = np.uint8 if unsigned else np.int8
+    wz = np.full(3 if per_channel else (), 128 if unsigned else 0, dtype)
+    ws = rng.uniform(0.01, 0.02, wz.shape).astype(np.float32)
+    constants = {
+        "s": np.array(0.05, np.float32),
+        "z": np.array(131 if unsigned else 3, dtype),
+        "w": rng.integers(1 if unsigned else -127, 256 if unsigned else 128, (4, 3)).astype(dtype),
+        "ws": np.asarray(ws),
+        "wz": wz,
+        "b": rng.integers(-500, 500, 3).astype(np.int32),
+        "bs": np.asarray(np.float32(0.05) * ws),
+    }
+    axis = {"axis": 1} if per_channel else {}
+    nodes = [
+        node("DequantizeLinear", "x s z", "xd"),
+        node("DequantizeLinear", "w ws wz", "wd", **axis),
+        node("DequantizeLinear", "b bs", "bd", **({"axis": 0} if per_channel else {})),
+        node("MatMul", "xd wd", "m"),
+        node("Add", "m bd", "a"),
+        node("QuantizeLinear", "a s z", "y"),
+    ]
+    element = UINT8 if unsigned else INT8
+    return model(nodes, [info("x", [1, 4], element)], [info("y", [1, 3], element)], constants)

@@ -9,31 +9,17 @@ import onnx
 import onnxruntime as ort
 from onnx import helper
 
-from tinsmith.frontend.onnx_import import import_model
 from tinsmith.ir.dtypes import Array
 from tinsmith.ir.graph import Graph, Value
 from tinsmith.ir.interpret import evaluate
-from tinsmith.pass_manager import PassContext, run_passes
-from tinsmith.passes import (
-    eliminate_dead_nodes,
-    fold_batch_norm,
-    fold_constants,
-    fuse_activation,
-    fuse_bias,
-)
+from tinsmith.pass_manager import PassContext
+from tinsmith.pipeline import canonical
 from tinsmith.quant.samples import match_samples
 
 
 def import_float(model: Path | bytes) -> Graph:
     """The FLOAT graph after the passes that do not depend on quantisation."""
-    passes = [
-        fold_constants.PASS,
-        fold_batch_norm.PASS,
-        fuse_bias.PASS,
-        fuse_activation.PASS,
-        eliminate_dead_nodes.PASS,
-    ]
-    return run_passes(import_model(model), passes, PassContext())
+    return canonical(model, PassContext())
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:

@@ -124,7 +124,8 @@ def survives(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> boo
 
     Every byte has a tag of its own. With lead D a kernel reads byte j of its input immediately
     before it writes byte j + D of its first output, as late as it may, and other outputs before
-    that; without a lead it reads everything again after the last write. It soils its scratch before, and reads it after.
+    that; without a lead it reads everything again after the last write. It soils its scratch
+    before, and reads it after.
     """
     by_name = {c.node.name: c for c in calls}
     memory: dict[int, object] = {}

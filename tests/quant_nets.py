@@ -12,7 +12,8 @@ from tinsmith.ir.graph import Graph
 from tinsmith.ops import get
 from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.pass_manager import PassContext, run_passes
-from tinsmith.passes import fold_qdq, insert_qdq, legalize_layout, lower_requantize
+from tinsmith.passes import insert_qdq
+from tinsmith.pipeline import TO_INT8
 from tinsmith.quant.calibrate import calibrate
 from tinsmith.quant.ranges import Method
 
@@ -66,5 +67,4 @@ def quantize(graph: Graph, samples: list[Array], method: Method = "minmax") -> G
 
 def lower(graph: Graph, context: PassContext | None = None) -> Graph:
     """A QDQ graph in integers."""
-    passes = [legalize_layout.PASS, fold_qdq.PASS, lower_requantize.PASS]
-    return run_passes(graph, passes, context or PassContext())
+    return run_passes(graph, TO_INT8, context or PassContext())

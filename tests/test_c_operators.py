@@ -15,11 +15,9 @@ from tinsmith.ir.opdef import OpDef
 from tinsmith.ops import registry
 
 from .cases import case_inputs, cases_of, op_graph
-from .host_c import WARNINGS, Job, program, run_jobs
+from .host_c import FLOAT_TOLERANCE, WARNINGS, Job, program, run_jobs
 
 SEEDS = (0, 1, 2, 3)
-# Sums in another order, and expf/tanhf of the C library
-TOLERANCE = {"rtol": 2e-5, "atol": 5e-6}
 OTHER_COMPILERS = {
     "clang": (),
     "arm-none-eabi-gcc": ("-mcpu=cortex-m4", "-mfloat-abi=hard"),
@@ -63,5 +61,5 @@ def test_float32_is_close(op: OpDef, tmp_path: Path) -> None:
     (rows,) = run_jobs(tmp_path, [Job(program(graph), samples)])
     for sample, outputs in zip(samples, rows, strict=True):
         for value, want, got in zip(graph.outputs, run(graph, sample), outputs, strict=True):
-            np.testing.assert_allclose(got, want, **TOLERANCE, err_msg=value.name)
+            np.testing.assert_allclose(got, want, **FLOAT_TOLERANCE, err_msg=value.name)
     _clean_elsewhere(tmp_path, program(graph).c_name)

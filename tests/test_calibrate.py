@@ -209,6 +209,17 @@ class TestLoadSamples:
         real = np.float32([[0, 0.5, -1, 100]])
         assert match_samples({"x": real}, graph)[0].ravel().tolist() == [3, 4, 1, 127]
 
+    def test_integers_that_are_no_real_values_are_refused(self) -> None:
+        pixels = np.array([[0, 7, 80, 255]], np.uint8)
+        for scale, fits in ((1.0, True), (0.9, True), (1 / 255, False)):
+            b = GraphBuilder("int8")
+            graph = b.build([b.input("x", int8((1, 4), scale, -128))])
+            if fits:
+                assert match_samples({"x": pixels}, graph)[0].dtype == np.int8
+            else:
+                with pytest.raises(BadInput, match="uint8 from 0 to 255, and the input holds 0 to"):
+                    match_samples({"x": pixels}, graph)
+
     def test_limit_spreads_over_the_file(self, tmp_path: Path) -> None:
         x = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 12, 12))
         (got,) = load_samples(self.save(tmp_path, x=x), self.graph, limit=4)

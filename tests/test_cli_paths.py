@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,16 @@ def test_a_failed_compile_leaves_no_report_of_an_earlier_one(tmp_path: Path) -> 
     call(*argv)
     call(*argv, "--flash", "4000", exit_code=2)
     assert "not a compiled project" in call("verify", tmp_path, exit_code=2).stderr
+
+
+def test_the_same_bytes_whatever_the_folder_and_the_hash_seed(tmp_path: Path) -> None:
+    found: list[dict[Path, bytes]] = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        argv = ["compile", MODEL, "--calibrate", CALIBRATION, "--board", "mps3-an547", "-o", folder]
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-m", "tinsmith", *argv], env=environment, check=True)
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        found.append({path.relative_to(folder): path.read_bytes() for path in files})
+    assert found[0].keys() == found[1].keys() >= {Path("report.json"), Path("build/firmware.elf")}
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == []

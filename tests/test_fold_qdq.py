@@ -1,4 +1,4 @@
-"""fold_qdq and lower_requantize: QDQ graphs become int8 graphs that mean the same."""
+"""fold_qdq: QDQ graphs become int8 graphs that mean the same."""
 
 from __future__ import annotations
 
@@ -8,59 +8,19 @@ import numpy as np
 import pytest
 
 from tinsmith.errors import CompileError
-from tinsmith.ir.builder import GraphBuilder
 from tinsmith.ir.dtypes import DType, Quant, float32, int8
 from tinsmith.ir.graph import Graph, Stage, Value
 from tinsmith.ir.interpret import run
 from tinsmith.ops import get
-from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.ops.dense import DenseAttrs
-from tinsmith.ops.quantize import QuantizeAttrs
 from tinsmith.ops.reshape import ReshapeAttrs
 from tinsmith.pass_manager import PassContext, run_passes
-from tinsmith.passes import fold_qdq, insert_qdq, lower_requantize
-from tinsmith.passes.lower_requantize import bias_limits
+from tinsmith.passes import fold_qdq, insert_qdq
 from tinsmith.quant.calibrate import calibrate
 
+from .qdq_builder import Qdq, fold
+
 RELU = (0.0, math.inf)
-
-
-class Qdq(GraphBuilder):
-    """A builder that speaks quantize and dequantize."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__("qdq")
-        self.random = np.random.default_rng(seed)
-
-    def q(self, x: Value, scale: float, zero_point: int, name: str | None = None) -> Value:
-        return self.add(get("quantize"), [x], QuantizeAttrs((scale,), (zero_point,)), name)
-
-    def dq(self, x: Value) -> Value:
-        return self.add(get("dequantize"), [x])
-
-    def qdq(self, x: Value, scale: float, zero_point: int, name: str | None = None) -> Value:
-        return self.dq(self.q(x, scale, zero_point, name))
-
-    def weights(self, name: str, shape: tuple[int, ...], low: float = 0.01) -> Value:
-        q = self.random.integers(-127, 128, shape).astype(np.int8)
-        scale = tuple(self.random.uniform(low, 2 * low, shape[0]).tolist())
-        return self.dq(self.constant(name, q, Quant(scale, (0,) * shape[0], 0)))
-
-    def bias(self, name: str, w: Value, x_scale: float, factor: float = 1.0) -> Value:
-        node = next(n for n in self._nodes if w in n.outputs)
-        scale = np.asarray(node.inputs[0].type.quant.scale) * x_scale * factor
-        q = self.random.integers(-2000, 2000, len(scale)).astype(np.int32)
-        quant = Quant(tuple(scale.tolist()), (0,) * len(scale), 0)
-        return self.dq(self.constant(name, q, quant))
-
-    def conv(self, x: Value, x_scale: float, channels: int, **attrs: object) -> Value:
-        w = self.weights(f"w{self._count}", (channels, 3, 3, x.type.shape[3]))
-        b = self.bias(f"b{self._count}", w, x_scale)
-        return self.add(get("conv2d"), [x, w, b], Conv2dAttrs(layout="NHWC", **attrs))
-
-
-def fold(graph: Graph, context: PassContext | None = None) -> Graph:
-    return run_passes(graph, [fold_qdq.PASS, lower_requantize.PASS], context or PassContext())
 
 
 def assert_close(before: Graph, after: Graph, seed: int = 1, lsb: int = 1) -> None:
@@ -286,55 +246,6 @@ def test_float_graph_is_refused() -> None:
     graph = b.build([b.add(get("relu"), [b.input("x", float32(1, 4))])])
     with pytest.raises(CompileError, match="nothing says how to quantise"):
         fold(graph)
-
-
-def test_huge_requantisation_factor_names_the_node() -> None:
-    b = Qdq()
-    x = b.qdq(b.input("x", float32(1, 8)), 1e6, 0)
-    w = b.weights("w", (4, 8), low=100.0)
-    bias = b.constant("b", np.zeros(4, np.float32))
-    graph = b.build([b.q(b.add(get("dense"), [x, w, bias], name="fc"), 1e-6, 0)])
-    with pytest.raises(CompileError, match="too large") as caught:
-        fold(graph)
-    assert caught.value.node == "dense 'fc'"
-
-
-def test_overflowing_bias_is_clamped_and_said() -> None:
-    b = Qdq()
-    x = b.qdq(b.input("x", float32(1, 8)), 0.02, -128)
-    w = b.weights("w", (4, 8))
-    bias = np.array([2**31 - 1, -(2**31), 5, 7], np.int32)
-    scale = tuple(s * 0.02 for s in _quant_of(b, w).scale)
-    bias = b.dq(b.constant("b", bias, Quant(scale, (0,) * 4, 0)))
-    context = PassContext()
-    graph = b.build([b.q(b.add(get("dense"), [x, w, bias]), 0.05, 0)])
-    folded = fold(graph, context)
-    (node,) = folded.nodes
-    weights, clamped = (folded.initializers[v].astype(np.int64) for v in node.inputs[1:3])
-    assert any("2 channels could overflow" in note for note in context.notes)
-    assert clamped[2:].tolist() == [5, 7]
-    folded_bias = clamped + 128 * weights.sum(axis=1)
-    for start in (clamped, folded_bias):
-        assert np.all(np.abs(start) + 128 * np.abs(weights).sum(axis=1) < 2**31)
-
-
-def test_bias_limits_hold_for_every_partial_sum() -> None:
-    random = np.random.default_rng(3)
-    weights = random.integers(-127, 128, (5, 40)).astype(np.int8)
-    for zero_point in (-128, -5, 0, 127):
-        limit = bias_limits(weights, 0, zero_point)
-        w = weights.astype(np.int64)
-        for bias in (limit, -limit):
-            start = bias - zero_point * w.sum(axis=1)
-            worst = np.abs(start) + 128 * np.abs(w).sum(axis=1)
-            assert np.all(worst <= 2**31 - 1)
-
-
-def _quant_of(b: Qdq, dequantized: Value) -> Quant:
-    node = next(n for n in b._nodes if dequantized in n.outputs)
-    quant = node.inputs[0].type.quant
-    assert quant is not None
-    return quant
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])

@@ -1,4 +1,4 @@
-"""The IR: text form, verifier, rewriter. Every structural rule is broken once."""
+"""The IR: text form, verifier, rewriter. Every structural rule is broken once, hence the length."""
 
 from __future__ import annotations
 

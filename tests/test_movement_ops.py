@@ -27,6 +27,7 @@ from tinsmith.ops.pad import PadAttrs
 from tinsmith.ops.split import SplitAttrs
 
 from .cases import case_inputs, lowered, op_graph
+from .host_c import FLOAT_TOLERANCE
 
 FORWARD = ("max_pool", "average_pool", "reduce_mean", "concat", "slice", "pad", "resize")
 
@@ -93,7 +94,7 @@ def test_output_may_start_lead_bytes_before_an_input(op: str, dtype: DType, tmp_
             if dtype is DType.INT8:
                 np.testing.assert_array_equal(got, want.ravel(), err_msg=node.name)
             else:
-                np.testing.assert_allclose(got, want.ravel(), 2e-5, 5e-6, err_msg=node.name)
+                np.testing.assert_allclose(got, want.ravel(), **FLOAT_TOLERANCE, err_msg=node.name)
             overlapped += 1
     assert overlapped >= 3
 

@@ -27,7 +27,7 @@ from tinsmith.plan.model import MemoryPlan
 
 from .cases import case_inputs, cases_of, op_graph
 from .firmware import run_jobs as run_on_board
-from .host_c import Job, run_jobs
+from .host_c import FLOAT_TOLERANCE, Job, run_jobs
 
 SEEDS = (0, 1)
 POSITIONS = (0, 1)
@@ -113,7 +113,7 @@ def compare(jobs: list[Job], rows: list, dtype: DType) -> None:
                 if dtype is DType.INT8:
                     good = np.array_equal(got, want)
                 else:
-                    good = np.allclose(got, want, rtol=2e-5, atol=5e-6)
+                    good = np.allclose(got, want, **FLOAT_TOLERANCE)
                 if not good:
                     wrong.append(f"{job.program.graph.name}: {value.name}")
     assert not wrong

@@ -118,7 +118,6 @@ def test_the_report_says_what_was_compiled(project: CompiledProject) -> None:
     for node in report.nodes:
         for place in (*node.inputs, *node.outputs):
             assert 0 <= place.offset <= place.offset + place.bytes <= report.arena_bytes
-    assert next(name for name, _ in report.timings or ()) == "import_model"
     text = report_text(report)
     assert "small on host" in text
     assert "classify" in text or "y" in text
@@ -161,7 +160,7 @@ def test_float32_stays_float(tmp_path: Path) -> None:
     tinsmith.verify(project, {"x": x}).check()
     (got,) = tinsmith.run(project, {"x": x}).outputs.values()
     (want,) = run_batch(canonical(small_model(), PassContext()), [x[:, None]])
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got, want[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_float32_without_an_fpu_is_noted() -> None:

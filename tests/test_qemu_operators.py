@@ -15,7 +15,7 @@ from tinsmith.ops import registry
 
 from .cases import case_inputs, cases_of, op_graph
 from .firmware import run_jobs
-from .host_c import Job, program
+from .host_c import FLOAT_TOLERANCE, Job, program
 from .test_c_operators import NOT_IN_C
 
 INT8_BOARDS = (
@@ -29,8 +29,6 @@ INT8_BOARDS = (
 )
 FLOAT_BOARDS = ("mps2-an386", "mps3-an547")
 SEEDS = (0, 1)
-# Sums in another order, and expf/tanhf of another C library.
-TOLERANCE = {"rtol": 2e-5, "atol": 5e-6}
 
 
 def _graphs(dtype: DType) -> list[Graph]:
@@ -67,4 +65,4 @@ def test_int8_is_bit_exact(board: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("board", FLOAT_BOARDS)
 def test_float32_is_close(board: str, tmp_path: Path) -> None:
     for name, want, got in _run(tmp_path, board, DType.FLOAT32):
-        np.testing.assert_allclose(got, want, **TOLERANCE, err_msg=name)
+        np.testing.assert_allclose(got, want, **FLOAT_TOLERANCE, err_msg=name)

@@ -19,9 +19,9 @@ class PassContext:
     """What passes may read and report. One per compile.
 
     Attributes:
-        options: named settings of single passes, for example `{"output": "int8"}`.
+        options: named settings of single passes, for example the scheme of a training graph.
         calibration: activation statistics by value name, when there are any.
-        notes: things the user must hear of: a slow path, a clamped bias, a float island.
+        notes: things the user must hear of: a slow path, a clamped bias, weights quantised anew.
         timings: seconds per pass, in order.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from .quant.quality import LayerQuality, quality
 from .quant.ranges import Method
 from .quant.samples import Samples, read_samples
 from .toolchain.compile_c import firmware
-from .toolchain.firmware import build_firmware
+from .toolchain.firmware import Firmware, build_firmware
 from .train.scheme import Scheme, read_scheme
 
 __all__ = [
@@ -53,12 +53,17 @@ QUALITY_SAMPLES = 32  # enough for the noise of a layer; float runs of a large n
 
 @dataclass(frozen=True)
 class CompiledProject:
-    """A compiled project on disk. graph: what the device computes, for the oracle."""
+    """A compiled project on disk.
+
+    graph: what the device computes, for the oracle. timings: seconds per pass, in order; none in a
+    project that was loaded.
+    """
 
     folder: Path
     graph: Graph
     board: Board
     report: Report
+    timings: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
     @property
     def elf(self) -> Path:
@@ -138,26 +143,9 @@ def compile_model(
             peak_node=program.peak_node,
             train=program.train.graph if program.train else None,
         )
-    report = make_report(
-        program.graph,
-        program.calls,
-        program.plan,
-        board=board,
-        target=machine.target.name,
-        c_name=program.c_name,
-        weights_bytes=weights_bytes,
-        notes=context.notes,
-        timings=context.timings,
-    )
-    if program.train is not None:
-        add_training(report, program.train)
-        report.train_ram_bytes = built.sizes.ram_bytes
-    report.flash_bytes = built.sizes.flash_bytes
-    report.model_flash_bytes = built.sizes.model_flash_bytes
-    report.ram_bytes = built.sizes.ram_bytes
-    report.stack_bytes = built.stack.bytes if built.stack else None
+    report = _report(program, machine, weights_bytes, built, context)
     write_report(folder, report)
-    return CompiledProject(folder, program.graph, machine, report)
+    return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))
 
 
 def quantize_model(
@@ -232,6 +220,30 @@ def _draw(folder: Path, program: Program, ram_budget: int | None, board: Board) 
             budget = ram_budget - board.stack_bytes if ram_budget else None
             title = f"{program.c_name}{what}"
             draw_arena(folder, part.plan, budget=budget, title=title, stem=stem)
+
+
+def _report(
+    program: Program, board: Board, weights_bytes: int, built: Firmware, context: PassContext
+) -> Report:
+    """What the compiler knows, with the sizes of the linked ELF."""
+    report = make_report(
+        program.graph,
+        program.calls,
+        program.plan,
+        board=board.name,
+        target=board.target.name,
+        c_name=program.c_name,
+        weights_bytes=weights_bytes,
+        notes=context.notes,
+    )
+    report.flash_bytes = built.sizes.flash_bytes
+    report.model_flash_bytes = built.sizes.model_flash_bytes
+    report.ram_bytes = built.sizes.ram_bytes
+    report.stack_bytes = built.stack.bytes if built.stack else None
+    if program.train is not None:
+        add_training(report, program.train)
+        report.train_ram_bytes = built.sizes.ram_bytes
+    return report
 
 
 def _first_sample(samples: Samples | None, graph: Graph) -> list[Array] | None:

@@ -15,7 +15,7 @@ enum {
 };
 
 #if defined(__riscv)
-/* The three instructions must be uncompressed and on one page: at the start of an aligned function. */
+/* The three instructions must be uncompressed and on one page: they start an aligned function. */
 __asm__(".section .text.ts_semihost, \"ax\"\n"
         ".balign 16\n"
         ".option push\n"

@@ -6,6 +6,7 @@ import hashlib
 import re
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -63,16 +64,15 @@ def c_float(value: float) -> str:
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
-def c_scalar(value: object, dtype: np.dtype[np.generic]) -> str:
+def c_scalar(value: Any, dtype: np.dtype[np.generic]) -> str:
     """One element of an array of `dtype`."""
     if dtype == np.bool_:
         return "true" if value else "false"
     if np.issubdtype(dtype, np.floating):
-        return c_float(value)  # pyright: ignore[reportArgumentType]
-    number = int(value)  # pyright: ignore[reportArgumentType]
+        return c_float(value)
     if dtype == np.uint32:
-        return f"{number}u"
-    return c_int64(number) if dtype.itemsize == 8 else c_int(number)
+        return f"{value}u"
+    return c_int64(value) if dtype.itemsize == 8 else c_int(value)
 
 
 def c_table(array: Array) -> str:

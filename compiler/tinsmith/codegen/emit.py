@@ -6,7 +6,6 @@ The files: `<model>.h` (the API), `<model>.c` (kernels and the run), `<model>_we
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 
@@ -17,7 +16,7 @@ from ..errors import CompileError, InternalError
 from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph
 from ..ir.interpret import run
-from ..ir.printer import print_graph
+from ..ir.printer import graph_hash
 from ..kernels.kernel import Constant
 from ..plan.model import short_name
 from .c_text import c_comment
@@ -52,6 +51,7 @@ def render_model(view: ModelView) -> dict[str, str]:
 
 
 def model_view(program: Program) -> ModelView:
+    """What the templates see of a program. Raises CompileError for an output that is constant."""
     graph, plan = program.graph, program.plan
     if tuple(n.name for n in graph.nodes) != tuple(plan.order):
         raise InternalError("the graph's nodes are not in the order of the plan")
@@ -72,7 +72,7 @@ def model_view(program: Program) -> ModelView:
         macro=name.upper(),
         title=c_comment(short_name(graph.name, 60)),
         version=__version__,
-        model_hash=hashlib.sha256(print_graph(graph).encode()).hexdigest(),
+        model_hash=graph_hash(graph),
         runtime_version=runtime_version(),
         arena_bytes=program.arena_bytes,
         arena_alignment=plan.alignment,

@@ -42,6 +42,7 @@ class AssertExtension(Extension):
 
 @cache
 def environment() -> jinja2.Environment:
+    """The environment with its loaders, filters and the assertion tag; made once."""
     loader = jinja2.PrefixLoader(
         {
             "ops": jinja2.FileSystemLoader(paths.OP_TEMPLATES),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,8 +108,8 @@ def _write_sample(path: Path, program: Program) -> None:
     for i, layout in enumerate(graph.input_layouts):
         if layout is not None:
             arrays[i] = arrays[i].transpose(tuple(int(a) for a in np.argsort(layout)))
-    named = {v.name: a[None] for v, a in zip(graph.inputs, arrays, strict=True)}
-    np.savez(path, **named)  # pyright: ignore[reportArgumentType] — of any name
+    named: dict[str, Any] = {v.name: a[None] for v, a in zip(graph.inputs, arrays, strict=True)}
+    np.savez(path, **named)
 
 
 def _uses_math(files: dict[str, str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import msgspec
 from ..errors import CompileError
 from ..ir.dtypes import DType, TensorType
 from ..ir.graph import Graph, Node, Value
-from ..ir.printer import print_graph
+from ..ir.printer import graph_hash
 from ..kernels.kernel import KernelCall
 from ..plan.model import MemoryPlan
 from .program import Program
@@ -27,7 +26,6 @@ __all__ = [
     "Report",
     "add_training",
     "make_report",
-    "model_hash",
     "read_report",
     "report_text",
     "write_report",
@@ -46,13 +44,12 @@ def make_report(
     c_name: str,
     weights_bytes: int,
     notes: Sequence[str] = (),
-    timings: Sequence[tuple[str, float]] = (),
 ) -> Report:
     """What is known before the project is built."""
     return Report(
         model=graph.name,
         c_name=c_name,
-        model_hash=model_hash(graph),
+        model_hash=graph_hash(graph),
         board=board,
         target=target,
         dtype=str(DType.INT8 if _has_int8(graph) else DType.FLOAT32),
@@ -66,7 +63,6 @@ def make_report(
         outputs=_ports(graph.outputs, graph.output_layouts, plan),
         nodes=_nodes(graph, calls, plan),
         notes=tuple(notes),
-        timings=tuple((name, round(seconds, 4)) for name, seconds in timings) or None,
     )
 
 
@@ -80,11 +76,6 @@ def add_training(report: Report, program: Program) -> None:
     report.train_macs = sum(n.op.macs(n) for n in graph.nodes)
     report.train_inputs = _ports(graph.inputs[:-1], graph.input_layouts[:-1], plan)
     report.train_nodes = _nodes(graph, program.calls, plan)
-
-
-def model_hash(graph: Graph) -> str:
-    """SHA-256 of the graph's text: of `graph.tin`."""
-    return hashlib.sha256(print_graph(graph).encode()).hexdigest()
 
 
 def write_report(folder: Path, report: Report) -> None:

@@ -68,7 +68,6 @@ class Report(msgspec.Struct, kw_only=True):
 
     flash_bytes: text, read-only data and initialised data of the ELF; model_flash_bytes: the
     model's part of it. ram_bytes: arena, data and bss. stack_bytes: the deepest use.
-    timings: pass and seconds, in order.
 
     Of a model that learns, else None: train_ram_bytes: state, training arena, data and bss (the
     same as ram_bytes: one arena serves both entry points). train_nodes: of a training step.
@@ -106,4 +105,3 @@ class Report(msgspec.Struct, kw_only=True):
     train_nodes: tuple[NodeReport, ...] = ()
     train_ram_bytes: int | None = None
     train_step_instructions: int | None = None
-    timings: tuple[tuple[str, float], ...] | None = None

@@ -58,6 +58,7 @@ class Weights:
 
 
 def array_view(name: str, constant: Constant, comment: str) -> ArrayView:
+    """The array as C; aligned for its element type at least."""
     return ArrayView(
         name,
         f"const {constant_type(constant).c} {name}[{constant.array.size}]",

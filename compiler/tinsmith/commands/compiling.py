@@ -167,10 +167,10 @@ def compile_(
             progress=step,
             print_after=print_graph if print_after else None,
         )
-    report = project.report
-    seconds = report.timings or ()
+    report, seconds = project.report, project.timings
     if json:
-        print_json(show.report_data(report))
+        data = show.report_data(report)
+        print_json({**data, "timings": seconds} if timings else data)
         return
     show.compiled(report, output)
     show.notes(report.notes, out())

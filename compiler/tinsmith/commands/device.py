@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -70,7 +70,8 @@ def run_data(result: RunResult) -> dict[str, object]:
 def _save(path: Path, result: RunResult, real: bool) -> None:
     try:
         with path.open("wb") as file:
-            np.savez(file, **(result.dequantized() if real else dict(result.outputs)))  # pyright: ignore[reportArgumentType]
+            outputs: Mapping[str, Any] = result.dequantized() if real else result.outputs
+            np.savez(file, **outputs)
     except OSError as error:
         raise CompileError(f"cannot write {path}: {error.strerror}") from error
 

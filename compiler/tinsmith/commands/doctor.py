@@ -37,6 +37,8 @@ class Tool:
 
 @dataclass(frozen=True)
 class Diagnosis:
+    """What `tinsmith doctor` found. extras: optional Python packages, with versions or ""."""
+
     tools: tuple[Tool, ...]
     python: str
     extras: dict[str, str]

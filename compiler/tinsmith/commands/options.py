@@ -9,7 +9,7 @@ import typer
 
 from ..errors import CompileError
 
-Model = Annotated[Path, typer.Argument(help="an ONNX model", show_default=False)]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="an ONNX model", show_default=False)]
 Project = Annotated[
     Path, typer.Argument(metavar="DIR", help="what `tinsmith compile` made", show_default=False)
 ]

@@ -11,18 +11,17 @@ from rich.console import Console
 
 from ..codegen.emit import Program
 from ..codegen.report import Report
+from ..frontend.import_rules import WITHOUT_OPERATOR
 from ..frontend.onnx_import import CheckReport
+from ..frontend.qlinear import QLINEAR_OPERATORS
 from ..ir.opdef import Absent, OpDef
+from ..kernels.kernel import UNKNOWN_INSTRUCTIONS
 from ..machine.board import Board
 from ..machine.target import Target
 from ..plan.model import short_name
 from ..runner.bench import NodeProfile
 from .console import out, table
 from .doctor import Diagnosis
-
-# A kernel that does not say how many instructions it takes claims this many (`kernels/kernel.py`).
-UNKNOWN = 1e17
-
 
 NODE_WIDTH = 40  # the columns beside a node matter more than its whole name
 
@@ -122,7 +121,10 @@ def ops(records: Iterable[OpDef]) -> None:
         (d["name"], ", ".join(d["onnx"]), "yes" if d["int8"] else d["int8_absent"])
         for d in map(op_data, records)
     )
-    out().print(table("", ("operator", "from ONNX", "int8"), rows, 3))
+    console = out()
+    console.print(table("", ("operator", "from ONNX", "int8"), rows, 3))
+    also = ", ".join((*WITHOUT_OPERATOR, *QLINEAR_OPERATORS))
+    console.print(f"also read, as the operators above or as nothing: {also}", markup=False)
 
 
 def doctor_data(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -208,7 +210,9 @@ def analysis_rows(program: Program) -> list[dict[str, Any]]:
                 else 0,
                 "scratch_bytes": call.scratch_bytes if call else 0,
                 "kernel": call.kernel.name if call else None,
-                "estimated_instructions": round(estimate) if estimate < UNKNOWN else None,
+                "estimated_instructions": round(estimate)
+                if estimate < UNKNOWN_INSTRUCTIONS
+                else None,
                 "arena_offset": plan.offsets.get(node.outputs[0]),
             }
         )

@@ -12,6 +12,7 @@ import onnx
 from ..ir.dtypes import Array, DType, Quant, TensorType
 from ..ir.graph import Node, Origin, Value
 from ..ir.opdef import Absent, OpDef
+from ..ir.rewrite import unique_name
 from ..ops import get
 from ..ops._constants import MOVEMENTS, evaluate_constant, moved_quant
 from .model_file import tensor_array
@@ -154,12 +155,7 @@ class Builder:
         return self._outputs[index] if named else f"{first}.{index}"
 
     def _unique(self, hint: str) -> str:
-        name, n = hint, 0
-        while name in self._names:
-            n += 1
-            name = f"{hint}.{n}"
-        self._names.add(name)
-        return name
+        return unique_name(hint, self._names)
 
     def _named(self, value: Value, name: str) -> Value:
         """The value under its ONNX name, when this ONNX node made it."""

@@ -25,7 +25,7 @@ _CONTRIB_TWINS = ("QuantizeLinear", "DequantizeLinear")
 @cache
 def import_rules() -> Mapping[str, Rule]:
     """ONNX operator type → rule, from every operator's record."""
-    rules: dict[str, Rule] = {"Identity": _pass_through, "Dropout": _dropout, "Cast": _cast}
+    rules = dict(WITHOUT_OPERATOR)
     for op in registry().values():
         if isinstance(op.onnx_import, Absent):
             continue
@@ -67,3 +67,11 @@ def _cast(node: NodeView, out: Builder) -> Sequence[Value]:
     if x.type.quant is None or x.type.quant.scale != (1.0,):
         node.fail(f"it casts {x.type}, which has a scale")
     return out.emit(out.op("dequantize"), [x])
+
+
+# What is read but leaves no operator of its own behind.
+WITHOUT_OPERATOR: Mapping[str, Rule] = {
+    "Identity": _pass_through,
+    "Dropout": _dropout,
+    "Cast": _cast,
+}

@@ -217,7 +217,14 @@ def _in_order(model: ModelProto) -> ModelProto:
 
 
 def _check_with_onnx(model: ModelProto) -> None:
-    """onnx.checker, skipping the nodes it has no schema for: they are reported as unsupported."""
+    """onnx.checker, skipping the nodes it has no schema for: they are reported as unsupported.
+
+    Graph outputs may lack a shape, as onnxruntime allows and exporters write: it is inferred.
+    """
+    tensors = [o.type.tensor_type for o in model.graph.output if o.type.HasField("tensor_type")]
+    shapeless = [t for t in tensors if not t.HasField("shape")]
+    for tensor in shapeless:
+        tensor.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except UnicodeDecodeError as error:  # of its own message, which quotes the file
@@ -232,6 +239,9 @@ def _check_with_onnx(model: ModelProto) -> None:
             f"the model is not valid ONNX: {_first_line(error)}",
             expected="a model that onnx.checker accepts",
         ) from error
+    finally:
+        for tensor in shapeless:
+            tensor.ClearField("shape")
 
 
 def _first_line(error: Exception) -> str:

@@ -51,6 +51,9 @@ _FORMS = {
 }
 
 
+QLINEAR_OPERATORS = tuple(_FORMS)
+
+
 def is_qlinear(node: NodeProto) -> bool:
     form = _FORMS.get(node.op_type)
     standard = node.domain in STANDARD_DOMAINS

@@ -15,6 +15,8 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class DType(StrEnum):
+    """An element type; its text is numpy's name."""
+
     FLOAT32 = "float32"
     INT8 = "int8"
     UINT8 = "uint8"
@@ -74,6 +76,8 @@ class Quant:
 
 @dataclass(frozen=True)
 class TensorType:
+    """shape in elements, static; quant for integers that stand for reals."""
+
     shape: Shape
     dtype: DType
     quant: Quant | None = None

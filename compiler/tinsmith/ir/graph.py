@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import Array, TensorType
+from .dtypes import Array, DType, TensorType
 from .opdef import OpDef
 
 
@@ -34,6 +34,8 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True)
 class Origin:
+    """Where a node came from: the ONNX node's name and operator, the passes that rewrote it."""
+
     onnx_name: str = ""
     onnx_op: str = ""
     passes: tuple[str, ...] = ()
@@ -47,6 +49,8 @@ class Origin:
 
 @dataclass(frozen=True)
 class Value:
+    """A tensor in the graph. Equal when name and type are."""
+
     name: str
     type: TensorType
 
@@ -65,6 +69,12 @@ class Node:
     def name(self) -> str:
         """Unique in its graph: the name of the first output."""
         return self.outputs[0].name
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether an int8 output or first input gives the node its integer meaning."""
+        types = [v.type.dtype for v in (*self.outputs, self.inputs[0])]
+        return DType.INT8 in types or DType.INT16 in types
 
     @property
     def updates(self) -> tuple[tuple[Value, Value], ...]:
@@ -87,6 +97,8 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
+    """One network. Derived views (`producer`, `consumers`) are computed once."""
+
     name: str
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]

@@ -8,18 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import InternalError
-from .dtypes import Array, DType
+from .dtypes import Array
 from .graph import Graph, Node, Value
 from .opdef import Absent
 
 
 def evaluate(node: Node, arrays: Sequence[Array]) -> tuple[Array, ...]:
-    """The outputs of one node. An int8 activation selects the integer meaning."""
-    integer = any(
-        v.type.dtype in (DType.INT8, DType.INT16) for v in (*node.outputs, node.inputs[0])
-    )
+    """The outputs of one node, in its integer or its float meaning."""
     rule = node.op.reference
-    if integer and not isinstance(node.op.integer, Absent):
+    if node.is_integer and not isinstance(node.op.integer, Absent):
         reference = node.op.integer.reference
         if isinstance(reference, Absent):
             raise InternalError(

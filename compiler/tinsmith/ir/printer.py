@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,6 +31,11 @@ def print_graph(graph: Graph, *, elide_constants: bool = False) -> str:
         lines.append(f"output {value_ref(v)}{_layout(graph.output_layouts, i)}")
     lines += [f"update {value_ref(old)} = {value_ref(new)}" for old, new in graph.updates]
     return "\n".join(lines) + "\n"
+
+
+def graph_hash(graph: Graph) -> str:
+    """SHA-256 of the graph's text, in hexadecimal."""
+    return hashlib.sha256(print_graph(graph).encode()).hexdigest()
 
 
 def node_text(node: Node) -> str:
@@ -59,7 +65,8 @@ def literal(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return f"[{', '.join(literal(v) for v in value)}]"  # pyright: ignore[reportUnknownVariableType]
+        items = cast("tuple[Any, ...]", value)
+        return f"[{', '.join(map(literal, items))}]"
     if isinstance(value, str):
         return json.dumps(value)
     if value is None:

@@ -13,6 +13,16 @@ from .graph import Graph, Node, Origin, Value
 from .opdef import OpDef
 
 
+def unique_name(hint: str, taken: set[str]) -> str:
+    """The hint, with a number where it is taken; `taken` gets the name."""
+    name, n = hint, 0
+    while name in taken:
+        n += 1
+        name = f"{hint}.{n}"
+    taken.add(name)
+    return name
+
+
 class Rewriter:
     """Collects the nodes of a new graph while walking an old one.
 
@@ -39,12 +49,8 @@ class Rewriter:
             self._renamed[old] = new
 
     def unique(self, hint: str) -> str:
-        name, n = hint, 0
-        while name in self._names:
-            n += 1
-            name = f"{hint}.{n}"
-        self._names.add(name)
-        return name
+        """The hint, or with a number where it is taken; reserved from now on."""
+        return unique_name(hint, self._names)
 
     def constant(self, hint: str, array: Array, quant: Quant | None = None) -> Value:
         """A new initializer."""

@@ -1,9 +1,11 @@
-"""What sliding-window kernels share: geometry in NHWC, and the safe overlap of output and input."""
+"""What kernels that sum share: window geometry in NHWC, safe overlap, bounds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from ..ir.dtypes import DType
 from ..ir.graph import Node
 
 
@@ -51,6 +53,11 @@ class Geometry:
         )
 
     @property
+    def is_inner(self) -> bool:
+        """No window crosses the border."""
+        return self.inner_rows == (0, self.out_h) and self.inner_columns == (0, self.out_w)
+
+    @property
     def inner_rows(self) -> tuple[int, int]:
         """[first, last) output rows whose window lies inside the input."""
         return _inner(
@@ -63,6 +70,19 @@ class Geometry:
         return _inner(
             self.out_w, self.in_w, self.kernel_w, self.stride_w, self.pad_left, self.dilation_w
         )
+
+
+def clamp_facts(node: Node) -> dict[str, Any]:
+    """The bounds of a fused activation, and the zero points of an int8 node; for its view."""
+    attrs = node.attrs
+    if node.y.dtype is not DType.INT8:
+        return {"low": attrs.clamp[0], "high": attrs.clamp[1]}
+    return {
+        "x_zero_point": node.x.zero_point,
+        "y_zero_point": node.y.zero_point,
+        "q_min": attrs.q_clamp[0],
+        "q_max": attrs.q_clamp[1],
+    }
 
 
 def conv_geometry(node: Node) -> Geometry:
@@ -87,6 +107,12 @@ def conv_geometry(node: Node) -> Geometry:
         attrs.dilations[0],
         attrs.dilations[1],
     )
+
+
+def is_single_pixel(node: Node) -> bool:
+    """A conv2d that is a dense layer: 1×1, one group, over one pixel of one sample."""
+    g = conv_geometry(node)
+    return g.is_pointwise and g.pixels == 1 and node.attrs.groups == 1 and node.x.shape[0] == 1
 
 
 def forward_lead(g: Geometry) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph, Node, Value
 
+UNKNOWN_INSTRUCTIONS = 1e18  # of a kernel without an estimate: any other is taken before it
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -51,14 +53,14 @@ class Kernel:
     op: str
     template: str
     view: Callable[[Node, Graph], Mapping[str, Any]]
-    constants: Callable[[Node, Graph], Mapping[str, Constant]]
+    constants: Callable[[Node, Graph], Mapping[str, Constant]] = lambda node, graph: {}
     dtype: DType = DType.INT8
     features: frozenset[str] = frozenset()
     applies: Callable[[Node, Graph], bool] = lambda node, graph: True
     state: Callable[[Node, Graph], Mapping[str, Value]] = lambda node, graph: {}
     scratch_bytes: Callable[[Node, Graph], int] = lambda node, graph: 0
     lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
-    instructions: Callable[[Node, Graph], float] = lambda node, graph: 1e18
+    instructions: Callable[[Node, Graph], float] = lambda node, graph: UNKNOWN_INSTRUCTIONS
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,11 @@ def epilogue(node: Node, graph: Graph, extra: Array | int = 0) -> Epilogue | Non
     )
 
 
+def unroll(count: int, limit: int) -> int:
+    """The largest divisor of `count` up to `limit`: how often a loop's body is repeated."""
+    return next(u for u in range(min(count, limit), 0, -1) if count % u == 0)
+
+
 def pad_axis(array: Array, axis: int, multiple: int) -> Array:
     """Zero-pad one axis up to a multiple."""
     extra = -array.shape[axis] % multiple

@@ -45,9 +45,8 @@ def _takes_state(kernel: Kernel, node: Node, graph: Graph) -> bool:
 
 
 def kernel_dtype(node: Node) -> DType:
-    """INT8 for a node with an integer meaning (as `interpret.evaluate` decides), else FLOAT32."""
-    types = [v.type.dtype for v in (*node.outputs, node.inputs[0])]
-    return DType.INT8 if DType.INT8 in types or DType.INT16 in types else DType.FLOAT32
+    """INT8 for a node in its integer meaning, else FLOAT32."""
+    return DType.INT8 if node.is_integer else DType.FLOAT32
 
 
 def generic_kernels(calls: Iterable[KernelCall], target: Target) -> Iterator[str]:
@@ -69,7 +68,7 @@ def _call(node: Node, graph: Graph, target: Target, kernels: Sequence[Kernel]) -
             f"target {target.name} has no {kernel_dtype(node).value} kernel for {node.op.name}",
             node=str(node.origin),
             expected=f"one of the {node.op.name} kernels to apply to {node.x} → {node.y}",
-            hint="`tinsmith ops` lists the kernels; try --dtype float32",
+            hint="`tinsmith ops` says which operators have an int8 form; try --dtype float32",
             where="select_kernels",
         )
     kernel = fitting[0]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from .. import paths
 from ..errors import CompileError
+
+Elf = Literal["arm", "riscv", "host"]
 
 
 class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,8 +19,9 @@ class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     features: what kernels may use: "dsp" (SMLAD…), "mve" (Helium integer), "fpu" (single
     precision), "unaligned" (unaligned word access), "hwdiv".
-    cc: compiler command; cflags: architecture flags; ldflags; arena_alignment: bytes.
-    elf: "arm", "riscv" or "host"; tools: programs that must be installed, by Debian package.
+    cc: compiler command; cflags: of every compile and link; ldflags: of the link.
+    arena_alignment: bytes. elf: selects the start-up code and linker script of the harness.
+    debian_packages: what provides the compiler and its C library.
     """
 
     name: str
@@ -28,7 +31,7 @@ class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ldflags: list[str]
     features: list[str]
     arena_alignment: int
-    elf: str
+    elf: Elf
     debian_packages: list[str] = []
 
 
@@ -43,9 +46,8 @@ class Target:
     ldflags: tuple[str, ...]
     features: frozenset[str]
     arena_alignment: int
-    elf: str
+    elf: Elf
     debian_packages: tuple[str, ...]
-    folder: Path = field(compare=False)
 
 
 @cache
@@ -72,7 +74,6 @@ def load_target(name: str) -> Target:
         data.arena_alignment,
         data.elf,
         tuple(data.debian_packages),
-        folder,
     )
 
 

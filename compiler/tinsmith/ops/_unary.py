@@ -61,19 +61,17 @@ def record(row: Unary) -> OpDef:
     def reference(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
         return (real(arrays[0], node.attrs).astype(np.float32),)
 
-    def lower(node: Node, rewriter: Rewriter) -> None:
-        def defined(x: Array) -> Array:
-            return np.nan_to_num(real(x, node.attrs), nan=0.0)
+    def table_of(node: Node) -> Array:
+        return lookup_table(lambda x: np.nan_to_num(real(x, node.attrs)), node.x, node.y)
 
-        table = lookup_table(defined, node.x, node.y)
-        constant = rewriter.constant(f"{node.name}.table", table)
+    def lower(node: Node, rewriter: Rewriter) -> None:
+        constant = rewriter.constant(f"{node.name}.table", table_of(node))
         rewriter.emit(
             lookup.OP, [node.inputs[0], constant], origin=node.origin, outputs=node.outputs
         )
 
     def integer_reference(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
-        table = lookup_table(lambda x: np.nan_to_num(real(x, node.attrs)), node.x, node.y)
-        return (table[arrays[0].astype(np.int64) + 128],)
+        return (table_of(node)[arrays[0].astype(np.int64) + 128],)
 
     def simple_import(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
         given = {name: float(node.attr(name, default)) for name, default in row.onnx_attrs}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..ir.dtypes import Array, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef
 from ..ir.rewrite import Rewriter
-from ..quant.arithmetic import quantize_clamp, quantize_multipliers, requantize, saturate
+from ..quant.arithmetic import requantize, saturate
 from . import _gradient_rules
 from ._clamp import apply_clamp
 from ._onnx import ExportContext, ImportContext, OnnxNode
@@ -30,6 +31,7 @@ from ._pool import (
     taps,
     window_count,
 )
+from ._rescale import emit_rescaled
 from ._window import patches
 
 
@@ -83,19 +85,9 @@ def integer_reference(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
 
 
 def lower(node: Node, rewriter: Rewriter) -> None:
+    """A factor per divisor, s_x / (s_y · divisor)."""
     divisors = np.unique(window_divisors(node.x, node.attrs))
-    multiplier, shift = quantize_multipliers(node.x.scale / (node.y.scale * divisors))
-    rewriter.emit(
-        OP,
-        [
-            node.inputs[0],
-            rewriter.constant(f"{node.name}.multiplier", multiplier),
-            rewriter.constant(f"{node.name}.shift", shift),
-        ],
-        replace(node.attrs, q_clamp=quantize_clamp(node.attrs.clamp, node.y)),
-        origin=node.origin,
-        outputs=node.outputs,
-    )
+    emit_rescaled(node, node.x.scale / (node.y.scale * divisors), rewriter)
 
 
 def import_average_pool(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
@@ -106,8 +98,8 @@ def import_average_pool(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
         mean = out.op("reduce_mean")
         return out.emit(mean, [x], mean.attrs(tuple(range(2, x.type.rank)), True))
 
-    def attrs_of(**fields: object) -> AveragePoolAttrs:
-        attrs = AveragePoolAttrs(**fields, count_include_pad=include)  # type: ignore[arg-type]
+    def attrs_of(**fields: Any) -> AveragePoolAttrs:
+        attrs = AveragePoolAttrs(**fields, count_include_pad=include)
         # Without padding both ways of counting agree: one form, so equal kernels are shared.
         return attrs if any(attrs.pads) else replace(attrs, count_include_pad=False)
 

@@ -8,18 +8,18 @@ Layout: NCHW and OIHW filters as imported, NHWC and OHWI filters after `legalize
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from ..ir.dtypes import Array, DType, Shape, TensorType
+from ..ir.dtypes import Array, Shape, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Absent, Case, IntegerRule, OpDef, WeightInput
-from ..ir.rewrite import Rewriter
-from ..quant.arithmetic import quantize_clamp, quantize_multipliers, requantize, saturate
+from ..quant.arithmetic import requantize, saturate
 from ._clamp import INF, export_clamped
 from ._onnx import ExportContext, ImportContext, OnnxNode
+from ._rescale import lower_weighted
 from ._window import Pads, Pair, import_window, output_size, patches
 
 
@@ -81,28 +81,6 @@ def _exact_float(w: Array) -> type[np.float32] | type[np.float64]:
     """The fastest type in which every partial sum of w·(x − z) is an exact integer."""
     largest = np.abs(w.astype(np.int64)).reshape(w.shape[0], -1).sum(axis=1).max(initial=0) * 255
     return np.float32 if largest < 2**24 else np.float64
-
-
-def lower(node: Node, rewriter: Rewriter) -> None:
-    """Appends the per-channel multiplier and shift of s_x·s_w / s_y."""
-    x, w, bias = node.inputs
-    quant = w.type.quant
-    assert quant is not None
-    scales = np.broadcast_to(np.asarray(quant.scale), (w.type.shape[0],))
-    multiplier, shift = quantize_multipliers(scales * x.type.scale / node.y.scale)
-    rewriter.emit(
-        OP,
-        [
-            x,
-            w,
-            bias,
-            rewriter.constant(f"{node.name}.multiplier", multiplier),
-            rewriter.constant(f"{node.name}.shift", shift),
-        ],
-        replace(node.attrs, q_clamp=quantize_clamp(node.attrs.clamp, node.y)),
-        origin=node.origin,
-        outputs=node.outputs,
-    )
 
 
 def macs(node: Node) -> int:
@@ -279,7 +257,7 @@ OP = OpDef(
     infer=infer,
     reference=reference,
     integer=IntegerRule(
-        lower=lower,
+        lower=lower_weighted,
         reference=integer_reference,
         weight=WeightInput(index=1, axis=filter_axis, bias_index=2),
     ),
@@ -289,5 +267,3 @@ OP = OpDef(
     cases=CASES,
     gradient=Absent("select_updates turns it into conv2d_trainable"),
 )
-
-__all__ = ["OP", "Conv2dAttrs", "DType", "is_depthwise"]

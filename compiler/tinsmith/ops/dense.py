@@ -6,7 +6,7 @@ Lowered int8: dense(x, w, bias, multiplier[O], shift[O]), per output channel, li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,10 @@ import numpy as np
 from ..ir.dtypes import Array, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Absent, Case, IntegerRule, OpDef, WeightInput
-from ..ir.rewrite import Rewriter
-from ..quant.arithmetic import quantize_clamp, quantize_multipliers, requantize, saturate
+from ..quant.arithmetic import requantize, saturate
 from ._clamp import INF, UNBOUNDED, Clamp, apply_clamp, export_clamped
 from ._onnx import ExportContext, ImportContext, OnnxNode
+from ._rescale import lower_weighted
 
 
 @dataclass(frozen=True)
@@ -54,28 +54,6 @@ def integer_reference(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     acc = (centred @ w.astype(np.float64).T).astype(np.int64) + bias
     y = requantize(acc, multiplier, shift) + node.y.zero_point
     return (saturate(y, *node.attrs.q_clamp),)
-
-
-def lower(node: Node, rewriter: Rewriter) -> None:
-    """Appends the per-channel multiplier and shift of s_x·s_w / s_y."""
-    x, w, bias = node.inputs
-    quant = w.type.quant
-    assert quant is not None
-    scales = np.broadcast_to(np.asarray(quant.scale), (w.type.shape[0],))
-    multiplier, shift = quantize_multipliers(scales * x.type.scale / node.y.scale)
-    rewriter.emit(
-        OP,
-        [
-            x,
-            w,
-            bias,
-            rewriter.constant(f"{node.name}.multiplier", multiplier),
-            rewriter.constant(f"{node.name}.shift", shift),
-        ],
-        replace(node.attrs, q_clamp=quantize_clamp(node.attrs.clamp, node.y)),
-        origin=node.origin,
-        outputs=node.outputs,
-    )
 
 
 def macs(node: Node) -> int:
@@ -176,7 +154,7 @@ OP = OpDef(
     infer=infer,
     reference=reference,
     integer=IntegerRule(
-        lower=lower,
+        lower=lower_weighted,
         reference=integer_reference,
         weight=WeightInput(index=1, axis=weight_axis, bias_index=2),
     ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,10 +15,11 @@ from ..ir.dtypes import Array, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Case, IntegerRule, OpDef
 from ..ir.rewrite import Rewriter
-from ..quant.arithmetic import quantize_clamp, quantize_multipliers, requantize, saturate
+from ..quant.arithmetic import requantize, saturate
 from . import _gradient_rules
 from ._clamp import INF, UNBOUNDED, Clamp, apply_clamp, export_clamped
 from ._onnx import ExportContext, ImportContext, OnnxNode
+from ._rescale import emit_rescaled
 
 
 @dataclass(frozen=True)
@@ -70,19 +71,8 @@ def integer_reference(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
 
 
 def lower(node: Node, rewriter: Rewriter) -> None:
-    real = node.x.scale / (node.y.scale * reduced_elements(node))
-    multiplier, shift = quantize_multipliers([real])
-    rewriter.emit(
-        OP,
-        [
-            node.inputs[0],
-            rewriter.constant(f"{node.name}.multiplier", multiplier),
-            rewriter.constant(f"{node.name}.shift", shift),
-        ],
-        replace(node.attrs, q_clamp=quantize_clamp(node.attrs.clamp, node.y)),
-        origin=node.origin,
-        outputs=node.outputs,
-    )
+    """One factor, s_x / (s_y · N)."""
+    emit_rescaled(node, [node.x.scale / (node.y.scale * reduced_elements(node))], rewriter)
 
 
 def macs(node: Node) -> int:

@@ -7,12 +7,12 @@ multiplication with a single rounding, half up: (acc · multiplier + 2^(30 − s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir.dtypes import Array, DType, TensorType
+from ..ir.dtypes import Array, TensorType
 
 INT32_MAX = 2**31 - 1
 MAX_RIGHT_SHIFT = 62  # beyond it the result is 0 for every int32 accumulator
@@ -94,13 +94,11 @@ def quantize_clamp(clamp: tuple[float, float], type_: TensorType) -> tuple[int, 
     return bound(clamp[0]), bound(clamp[1])
 
 
-def lookup_table(function: object, x: TensorType, y: TensorType) -> Array:
+def lookup_table(function: Callable[[Array], Array], x: TensorType, y: TensorType) -> Array:
     """The 256-entry int8 table of a unary real function, indexed by q + 128.
 
     `function` maps a float64 array to a float64 array. The result is rounded half up once.
     """
-    if not callable(function):
-        raise TypeError("expected a function")
     q = np.arange(-128, 128, dtype=np.int64)
     real = np.asarray(function((q - x.zero_point) * float(x.scale)), np.float64)
     return saturate(np.floor(real / float(y.scale) + 0.5) + y.zero_point)
@@ -165,7 +163,3 @@ def accumulator_bounds(
         np.minimum(at_low, at_high).sum(axes) + bias.astype(np.int64),
         np.maximum(at_low, at_high).sum(axes) + bias.astype(np.int64),
     )
-
-
-def is_int8(type_: TensorType) -> bool:
-    return type_.dtype is DType.INT8

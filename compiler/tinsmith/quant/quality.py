@@ -149,7 +149,7 @@ class _Layer:
                 return "the error is mostly an offset: quantize with --correct-bias"
             if self.local.unevenness > _UNEVEN:
                 return "channels of very different range: quantize with --equalize"
-            return "8 bits are coarse here: another calibration method, or keep the layer in float"
+            return "8 bits are coarse here: try another method, or compile with --dtype float32"
         if total < GOOD_DB:
             return "good by itself; the error comes from the layers before it"
         return ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..ir.dtypes import Array, DType, Shape
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Value
 from .arithmetic import quantize_array
 
 Samples = str | Path | Mapping[str, Array]
@@ -28,7 +28,8 @@ def load_samples(path: str | Path, graph: Graph, limit: int | None = None) -> li
     The file holds one array per graph input, under its name, or for a model with one input a single
     `x` or `x_train`. The first axis is the samples; the batch axis of 1 may be left out. Values are
     in ONNX layout or in the layout of the device. Any number type is read as real values; for an
-    int8 input int8 data is taken as it is, and real values are quantised.
+    int8 input int8 data is taken as it is, and real values are quantised. Integers far outside what
+    the input can hold are no real values of it, and refused.
 
     limit: take this many samples, spread evenly over the file.
     Raises BadInput when the file cannot be read or does not match the model.
@@ -118,7 +119,22 @@ def _convert(graph: Graph, index: int, array: Array, source: str | Path) -> Arra
         return np.ascontiguousarray(array, value.type.dtype.numpy)
     if array.dtype == np.int8:
         return np.ascontiguousarray(array)
+    if array.dtype.kind != "f":
+        _check_real(value, array, source)
     return np.stack([quantize_array(row, value.type) for row in array])
+
+
+def _check_real(value: Value, array: Array, source: str | Path) -> None:
+    """Refuses integers that cannot be real values of the input: stored pixels, or its own codes."""
+    low = value.type.scale * (-128 - value.type.zero_point)
+    high = value.type.scale * (127 - value.type.zero_point)
+    least, most = int(array.min()), int(array.max())
+    if least < 2 * low - high or most > 2 * high - low:
+        raise BadInput(
+            f"{source}: the samples of {value.name!r} are {array.dtype} from {least} to {most}, "
+            f"and the input holds {low:.4g} to {high:.4g}",
+            expected="int8 as the device takes it, or real values as float32",
+        )
 
 
 def _arrange(graph: Graph, index: int, array: Array, source: str | Path) -> Array:

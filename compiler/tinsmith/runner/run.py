@@ -18,8 +18,8 @@ from ..ir.graph import Graph
 from ..machine.board import Board, emulated, load_board
 from ..quant.arithmetic import dequantize_array
 from ..quant.samples import load_samples, match_samples
-from ..toolchain.compile_c import firmware
-from .execute import Progress, run_samples
+from ..toolchain.compile_c import firmware, rebuild_if_changed
+from .execute import PROCESSES, Progress, run_samples
 from .protocol import Result, Sample
 
 Inputs = Mapping[str, Array] | Array | str | Path
@@ -43,7 +43,8 @@ class RunResult:
     """Outputs and measurements of a run.
 
     Attributes:
-        outputs: per graph output its name and [samples, *shape], int8 or float32, in ONNX layout.
+        outputs: per graph output its name and its samples in ONNX layout, int8 or float32: a batch
+            of 1 becomes the samples' axis, [samples, *shape[1:]]; other shapes are stacked.
         device_outputs: the same in the device's layout, in the order of the graph.
         instructions: executed by the model alone, per sample; None on the host.
         stack_painted_bytes: the deepest stack use seen, from the model's call down; 0 on the host.
@@ -93,7 +94,7 @@ def run(
     inputs: Inputs,
     *,
     progress: Progress | None = None,
-    processes: int = 2,
+    processes: int = PROCESSES,
 ) -> RunResult:
     """Run a compiled project on every sample.
 
@@ -110,9 +111,13 @@ def run_project(
     samples: list[Array],
     *,
     progress: Progress | None = None,
-    processes: int = 2,
+    processes: int = PROCESSES,
 ) -> RunResult:
-    """`run` of samples that are in the device's layout and dtype."""
+    """`run` of samples that are in the device's layout and dtype.
+
+    A project whose C was changed since it was built is built again.
+    """
+    rebuild_if_changed(project.folder, project.board)
     elf = project.elf()
     if not elf.is_file():
         raise CompileError(
@@ -125,9 +130,10 @@ def run_project(
     _check_status(results)
     columns = zip(*(r.outputs for r in results), strict=True)
     device = tuple(np.stack(column) for column in columns)
+    onnx = (_batched(to_onnx_layout(graph, i, array)) for i, array in enumerate(device))
     return RunResult(
         graph,
-        {v.name: to_onnx_layout(graph, i, device[i]) for i, v in enumerate(graph.outputs)},
+        dict(zip((v.name for v in graph.outputs), onnx, strict=True)),
         device,
         count_instructions(project.board, results),
         max(r.stack_bytes for r in results),
@@ -141,6 +147,11 @@ def count_instructions(board: Board, results: list[Result]) -> Array | None:
         return None
     ratio = Fraction(counter.instructions, counter.ticks)
     return np.array([round(r.ticks * ratio) for r in results], np.int64)
+
+
+def _batched(outputs: Array) -> Array:
+    """[samples, 1, …] → [samples, …], as inputs are given too."""
+    return outputs[:, 0] if outputs.ndim > 1 and outputs.shape[1] == 1 else outputs
 
 
 def to_onnx_layout(graph: Graph, index: int, array: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from .programs import find_program, run_program, tail
 _EXACT_FLOAT = "-ffp-contract=off"
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 _INCLUDES = (".", "runtime/include", "runtime", "harness")
+_STAMP = "sources.sha256"  # beside the ELF: what it was built from
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
 
 
@@ -76,7 +78,16 @@ def build(
             _link(project_dir, board, [cc, *flags], outputs, twin, "link_twin.ld")
     except _Overflow as overflow:
         raise _does_not_fit(board, overflow.bytes, peak_node) from None
+    if not trace:
+        elf.with_name(_STAMP).write_text(_digest(project_dir))
     return elf
+
+
+def rebuild_if_changed(project_dir: Path, board: Board) -> None:
+    """Build again when a source is not what the firmware was built from. Raises as `build` does."""
+    stamp = firmware(project_dir).with_name(_STAMP)
+    if stamp.is_file() and stamp.read_text() != _digest(project_dir):
+        build(project_dir, board)
 
 
 def source_files(project_dir: Path) -> list[Path]:
@@ -85,6 +96,18 @@ def source_files(project_dir: Path) -> list[Path]:
     for folder in ("runtime", "harness"):
         found += (project_dir / folder).rglob("*.c")
     return sorted(path.relative_to(project_dir) for path in found)
+
+
+def _digest(project_dir: Path) -> str:
+    """Of everything that goes into the firmware: C, headers and linker scripts."""
+    found = [*project_dir.glob("*.[ch]")]
+    for folder in ("runtime", "harness"):
+        found += [path for path in (project_dir / folder).rglob("*") if path.is_file()]
+    digest = hashlib.sha256()
+    for path in sorted(found):
+        digest.update(f"{path.relative_to(project_dir)}\n{path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _link(

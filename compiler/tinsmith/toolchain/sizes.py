@@ -9,6 +9,7 @@ from pathlib import Path
 
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from ..errors import DoesNotFit, InternalError
 from ..machine.board import Board
@@ -38,18 +39,17 @@ def measure_sizes(elf: Path, model_sources: Collection[str]) -> Sizes:
 
     model_sources: stems of the model's C files, as "kws", "kws_weights".
     """
-    flash = ram = stack = 0
+    flash = ram = 0
     with elf.open("rb") as file:
-        for section in ELFFile(file).iter_sections():
+        read = ELFFile(file)
+        for section in read.iter_sections():
             header = section.header
             if not header.sh_flags & SH_FLAGS.SHF_ALLOC:
-                continue
-            if section.name == ".stack":
-                stack += header.sh_size
                 continue
             in_file = header.sh_type != "SHT_NOBITS"
             flash += header.sh_size if in_file else 0
             ram += header.sh_size if header.sh_flags & SH_FLAGS.SHF_WRITE else 0
+        stack = _symbol(read, "ts_stack_top") - _symbol(read, "ts_stack_limit")
     return Sizes(flash, ram, stack, _model_flash(elf.with_suffix(".map"), model_sources))
 
 
@@ -80,6 +80,13 @@ def check_budget(
                 node=blame,
                 hint="take a larger board or a smaller model",
             )
+
+
+def _symbol(elf: ELFFile, name: str) -> int:
+    """Address of a symbol; 0 where there is none: the linker reserves no stack on the host."""
+    table = elf.get_section_by_name(".symtab")
+    found = table.get_symbol_by_name(name) if isinstance(table, SymbolTableSection) else None
+    return int(found[0]["st_value"]) if found else 0
 
 
 def _model_flash(map_file: Path, stems: Collection[str]) -> int:

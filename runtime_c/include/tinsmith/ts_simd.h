@@ -1,6 +1,6 @@
 /* Words, byte pairs and short copies for tuned kernels. */
-#ifndef TINSMITH_TS_SIMD_H
-#define TINSMITH_TS_SIMD_H
+#ifndef TS_SIMD_H
+#define TS_SIMD_H
 
 #include <stdint.h>
 #include <string.h>

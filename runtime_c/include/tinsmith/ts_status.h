@@ -8,7 +8,7 @@ typedef enum ts_status {
     TS_ARENA_TOO_SMALL = 2,   /* fewer bytes than <MODEL>_ARENA_BYTES */
     TS_ARENA_MISALIGNED = 3,  /* not aligned to <MODEL>_ARENA_ALIGNMENT */
     TS_NOT_INITIALIZED = 4,   /* the context has seen no successful init */
-    TS_SELFTEST_FAILED = 5,   /* the embedded sample gave another result than the compiler's oracle */
+    TS_SELFTEST_FAILED = 5,   /* the embedded sample gave another result than the oracle */
     TS_BAD_LABEL = 6,         /* the label of a training step is not a class */
     TS_BAD_LEARNING_RATE = 7, /* negative, infinite or not a number */
     TS_FLASH_FAILED = 16,     /* the flash driver reported a failure, or data did not read back */

@@ -13,11 +13,6 @@ MAX_STORE_OFFSET = 4095
 _RADIX_BITS = 8
 
 
-def unroll(count: int, limit: int) -> int:
-    """The largest divisor of `count` up to `limit`."""
-    return next(u for u in range(min(count, limit), 0, -1) if count % u == 0)
-
-
 def filters(node: Node, graph: Graph) -> Array:
     """[O, K] int64 weights, K padded to a multiple of 4, O to a multiple of 2."""
     w = graph.constant(node.inputs[1]).astype(np.int64)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...ir.graph import Graph, Node
-from ..geometry import Geometry, conv_geometry, window_lead
+from ..geometry import Geometry, clamp_facts, conv_geometry, window_lead
 from ..kernel import Constant, Kernel
+from ..packing import unroll
 from ._weights import (
     FEATURES,
     MAX_STORE_OFFSET,
@@ -18,7 +19,6 @@ from ._weights import (
     filters,
     is_exact,
     is_radix,
-    unroll,
     weight_words,
 )
 
@@ -55,9 +55,7 @@ def _gemm_view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "rows_bytes": _rows_bytes(g),
         "radix": is_radix(node, graph),
         "scale_up": bound_epilogue(node, graph).scale_up,
-        "x_zero_point": node.x.zero_point,
-        "q_min": node.attrs.q_clamp[0],
-        "q_max": node.attrs.q_clamp[1],
+        **clamp_facts(node),
     }
 
 

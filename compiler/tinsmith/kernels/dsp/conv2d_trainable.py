@@ -16,8 +16,8 @@ from ...ir.graph import Graph, Node, Value
 from ..geometry import Geometry, conv_geometry, window_lead
 from ..kernel import Constant, Kernel
 from ..learning import rescale_rows
-from ..packing import pad_axis
-from ._weights import FEATURES, MAX_STORE_OFFSET, unroll
+from ..packing import pad_axis, unroll
+from ._weights import FEATURES, MAX_STORE_OFFSET
 
 _MAX_ROW = 2000  # bytes; a row and its neighbour are reached with 12-bit offsets
 _QUADS = 9

@@ -9,9 +9,9 @@ import numpy as np
 
 from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
-from ..geometry import conv_geometry, row_lead
+from ..geometry import clamp_facts, is_single_pixel, row_lead
 from ..kernel import Constant, Kernel
-from ..packing import pad_axis
+from ..packing import pad_axis, unroll
 from ._weights import (
     FEATURES,
     bound_epilogue,
@@ -19,17 +19,12 @@ from ._weights import (
     filters,
     is_exact,
     is_radix,
-    unroll,
     weight_words,
 )
 
 
 def _dense_applies(node: Node, graph: Graph) -> bool:
-    if node.op.name == "conv2d":
-        g = conv_geometry(node)
-        single = g.is_pointwise and g.pixels == 1 and node.attrs.groups == 1
-        return single and node.x.shape[0] == 1 and is_exact(node, graph)
-    return is_exact(node, graph)
+    return (node.op.name == "dense" or is_single_pixel(node)) and is_exact(node, graph)
 
 
 def _dense_filters(node: Node, graph: Graph) -> Array:
@@ -49,8 +44,7 @@ def _dense_view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "stream_bytes": -(-out_c // 4) * (4 + k_quads * 4 + 12) * 4,
         "radix": is_radix(node, graph),
         "scale_up": bound_epilogue(node, graph).scale_up,
-        "q_min": node.attrs.q_clamp[0],
-        "q_max": node.attrs.q_clamp[1],
+        **clamp_facts(node),
     }
 
 

@@ -10,13 +10,10 @@ import numpy as np
 from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ...ops.conv2d import is_depthwise
-from ..geometry import Geometry, conv_geometry, window_lead
+from ..geometry import clamp_facts, conv_geometry, window_lead
 from ..kernel import Constant, Kernel
 from ..packing import epilogue, words_of_halves
-from ._weights import (
-    FEATURES,
-    MAX_STORE_OFFSET,
-)
+from ._weights import FEATURES, MAX_STORE_OFFSET
 
 
 def _depthwise_applies(node: Node, graph: Graph) -> bool:
@@ -42,21 +39,14 @@ def _depthwise_view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "inner_columns": g.inner_columns,
         "scale_up": constants.scale_up,
         "stream_type": "int32_t",
-        "x_zero_point": node.x.zero_point,
-        "q_min": node.attrs.q_clamp[0],
-        "q_max": node.attrs.q_clamp[1],
+        **clamp_facts(node),
     }
-
-
-def _is_inner(g: Geometry) -> bool:
-    """No window crosses the border."""
-    return g.inner_rows == (0, g.out_h) and g.inner_columns == (0, g.out_w)
 
 
 def _depthwise_scratch(node: Node, graph: Graph) -> int:
     del graph
     g = conv_geometry(node)
-    return 0 if _is_inner(g) else g.kernel_h * g.kernel_w * g.in_c
+    return 0 if g.is_inner else g.kernel_h * g.kernel_w * g.in_c
 
 
 def _depthwise_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from ...ir.graph import Graph, Node, Value
 from ..kernel import Constant, Kernel
-from ._weights import FEATURES, unroll
+from ..packing import unroll
+from ._weights import FEATURES
 from .conv2d_trainable import row_bytes, rows_of
 
 _REACH = 4095  # of a 12-bit offset

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...ir.graph import Graph, Node
 from ...quant.arithmetic import INT32_MAX
-from ..kernel import Constant, Kernel
+from ..kernel import Kernel
 from ._weights import FEATURES
 
 _FIRST_SHIFT, _SECOND_SHIFT = 16, 8  # of two narrowing shifts, at most
@@ -48,11 +48,6 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     }
 
 
-def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    del node, graph
-    return {}
-
-
 def _lead(node: Node, index: int) -> int | None:
     """In place: four elements are read before their four results are written."""
     del node, index
@@ -67,7 +62,6 @@ def _kernel(op: str) -> Kernel:
         features=FEATURES,
         applies=_applies,
         view=_view,
-        constants=_constants,
         lead_bytes=_lead,
         instructions=lambda node, graph: 2.0 * node.y.elements + 30.0,
     )

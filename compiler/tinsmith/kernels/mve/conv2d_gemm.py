@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...ir.graph import Graph, Node
-from ..geometry import Geometry, conv_geometry, forward_lead
+from ..geometry import Geometry, clamp_facts, conv_geometry, forward_lead
 from ..kernel import Constant, Kernel
-from ..packing import pad_axis
+from ..packing import pad_axis, unroll
 from ._weights import FEATURES, bound_channels, channel_groups, channels
 
 _MAX_UNROLL = 6
@@ -44,15 +44,12 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "direct": direct,
         "chunks": whole,
         "tail": tail,
-        "unroll": next((u for u in range(_MAX_UNROLL, 0, -1) if whole and whole % u == 0), 0),
+        "unroll": unroll(whole, _MAX_UNROLL) if whole else 0,
         "x_step": k if direct else -(-k // 16) * 16,
         "pixels": g.pixels,
         "padded_c": -(-g.out_c // 4) * 4,
         "scale_up": bound_channels(node, graph).scale_up,
-        "x_zero_point": node.x.zero_point,
-        "y_zero_point": node.y.zero_point,
-        "q_min": node.attrs.q_clamp[0],
-        "q_max": node.attrs.q_clamp[1],
+        **clamp_facts(node),
     }
 
 

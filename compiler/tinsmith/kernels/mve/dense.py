@@ -8,22 +8,17 @@ from typing import Any
 import numpy as np
 
 from ...ir.graph import Graph, Node
-from ..geometry import conv_geometry, row_lead
+from ..geometry import clamp_facts, is_single_pixel, row_lead
 from ..kernel import Constant, Kernel
-from ..packing import pad_axis
+from ..packing import pad_axis, unroll
 from ._weights import FEATURES, bound_channels, channel_groups, channels
 
 _MAX_UNROLL = 4
 
 
 def _applies(node: Node, graph: Graph) -> bool:
-    if node.op.name == "conv2d":
-        g = conv_geometry(node)
-        if not (g.is_pointwise and g.pixels == 1 and node.attrs.groups == 1):
-            return False
-        if node.x.shape[0] != 1:
-            return False
-    return channels(node, graph) is not None
+    dense = node.op.name == "dense" or is_single_pixel(node)
+    return dense and channels(node, graph) is not None
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -32,14 +27,12 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     return {
         "k": k,
         "chunks": chunks,
-        "unroll": next(u for u in range(_MAX_UNROLL, 0, -1) if chunks % u == 0),
+        "unroll": unroll(chunks, _MAX_UNROLL),
         "rows": node.x.elements // k,
         "out_c": out_c,
         "blocks": -(-out_c // 8),
         "scale_up": bound_channels(node, graph).scale_up,
-        "y_zero_point": node.y.zero_point,
-        "q_min": node.attrs.q_clamp[0],
-        "q_max": node.attrs.q_clamp[1],
+        **clamp_facts(node),
     }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ...ops.conv2d import is_depthwise
-from ..geometry import conv_geometry, window_lead
+from ..geometry import clamp_facts, conv_geometry, window_lead
 from ..kernel import Constant, Kernel
 from ..packing import pad_axis
 from ._weights import FEATURES, bound_channels, channels
@@ -65,18 +65,14 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "groups": tap_groups(_taps(node, graph)),
         "scale_up": bound_channels(node, graph).scale_up,
         "stream_type": "int8_t",
-        "x_zero_point": node.x.zero_point,
-        "y_zero_point": node.y.zero_point,
-        "q_min": node.attrs.q_clamp[0],
-        "q_max": node.attrs.q_clamp[1],
+        **clamp_facts(node),
     }
 
 
 def _scratch(node: Node, graph: Graph) -> int:
     del graph
     g = conv_geometry(node)
-    inner = g.inner_rows == (0, g.out_h) and g.inner_columns == (0, g.out_w)
-    return 0 if inner else g.kernel_h * g.kernel_w * g.in_c
+    return 0 if g.is_inner else g.kernel_h * g.kernel_w * g.in_c
 
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:

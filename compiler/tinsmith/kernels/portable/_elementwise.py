@@ -80,8 +80,3 @@ def binary_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
 def in_place(node: Node, index: int) -> int | None:
     """In place for an operand of the output's shape; never for one that is read repeatedly."""
     return 0 if node.inputs[index].type.shape == node.y.shape else None
-
-
-def no_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    del node, graph
-    return {}

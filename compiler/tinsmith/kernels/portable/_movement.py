@@ -13,11 +13,6 @@ View = Callable[[Node, Graph], Mapping[str, Any]]
 Lead = Callable[[Node, int], int | None]
 
 
-def no_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    del node, graph
-    return {}
-
-
 def never(node: Node, index: int) -> int | None:
     """The output must not overlap the input."""
     del node, index
@@ -28,7 +23,7 @@ def movement_kernels(
     op: str,
     view: View,
     lead_bytes: Lead = never,
-    constants: Callable[[Node, Graph], Mapping[str, Constant]] = no_constants,
+    constants: Callable[[Node, Graph], Mapping[str, Constant]] = lambda node, graph: {},
 ) -> tuple[Kernel, ...]:
     """`op`_s8 and `op`_f32 of one view; the templates also see c_type and element_bytes."""
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ...ops._pool import PoolAttrs, taps
+from ..geometry import clamp_facts
 
 _UNROLLED_TAPS = 16
 
@@ -52,19 +52,6 @@ def pool_view(node: Node) -> dict[str, Any]:
         "counts": False,
     }
     return facts | clamp_facts(node)
-
-
-def clamp_facts(node: Node) -> dict[str, Any]:
-    """The bounds of a fused activation, and the zero points of an int8 node."""
-    attrs = node.attrs
-    if node.y.dtype is DType.INT8:
-        return {
-            "x_zero_point": node.x.zero_point,
-            "y_zero_point": node.y.zero_point,
-            "q_min": attrs.q_clamp[0],
-            "q_max": attrs.q_clamp[1],
-        }
-    return {"low": attrs.clamp[0], "high": attrs.clamp[1]}
 
 
 def lead_bytes(node: Node, index: int) -> int | None:

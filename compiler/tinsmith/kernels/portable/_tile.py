@@ -9,6 +9,7 @@ import numpy as np
 from ...ir.dtypes import Array, DType
 from ...ir.graph import Graph, Node
 from ...quant.arithmetic import INT32_MAX
+from ..geometry import clamp_facts
 from ..kernel import Constant
 from ..packing import epilogue
 
@@ -33,10 +34,7 @@ def facts(node: Node, graph: Graph) -> dict[str, Any]:
         "exact": exact is not None,
         "scale_up": 0 if exact is None else exact.scale_up,
         "fields": 2 if exact is None else 3,
-        "x_zero_point": node.x.zero_point,
-        "y_zero_point": node.y.zero_point,
-        "q_min": node.attrs.q_clamp[0],
-        "q_max": node.attrs.q_clamp[1],
+        **clamp_facts(node),
     }
 
 

@@ -11,7 +11,6 @@ from ...ir.dtypes import Array, DType
 from ...ir.graph import Graph, Node
 from ...ops.average_pool import AveragePoolAttrs, window_divisors
 from ..kernel import Constant, Kernel
-from ._movement import no_constants
 from ._pool import instructions, lead_bytes, pool_view
 
 
@@ -68,7 +67,6 @@ KERNELS = (
         template="ops/average_pool.f32.c.j2",
         dtype=DType.FLOAT32,
         view=view,
-        constants=no_constants,
         lead_bytes=lead_bytes,
         instructions=instructions,
     ),

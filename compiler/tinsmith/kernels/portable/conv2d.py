@@ -9,45 +9,20 @@ import numpy as np
 
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
+from ..geometry import clamp_facts, conv_geometry
 from ..kernel import Constant, Kernel
 
 
 def view(node: Node, graph: Graph) -> Mapping[str, Any]:
     """Shapes and integer constants of a lowered int8 conv2d, or of a float32 one, in NHWC."""
     del graph
-    attrs = node.attrs
-    batch, in_h, in_w, in_c = node.x.shape
-    _, out_h, out_w, out_c = node.y.shape
-    _, kernel_h, kernel_w, in_per_group = node.inputs[1].type.shape
-    facts: dict[str, Any] = {
-        "batch": batch,
-        "in_h": in_h,
-        "in_w": in_w,
-        "in_c": in_c,
-        "out_h": out_h,
-        "out_w": out_w,
-        "out_c": out_c,
-        "kernel_h": kernel_h,
-        "kernel_w": kernel_w,
-        "in_per_group": in_per_group,
-        "out_per_group": out_c // attrs.groups,
-        "stride_h": attrs.strides[0],
-        "stride_w": attrs.strides[1],
-        "dilation_h": attrs.dilations[0],
-        "dilation_w": attrs.dilations[1],
-        "pad_top": attrs.pads[0],
-        "pad_left": attrs.pads[1],
+    return {
+        **vars(conv_geometry(node)),
+        "batch": node.x.shape[0],
+        "in_per_group": node.inputs[1].type.shape[3],
+        "out_per_group": node.y.shape[3] // node.attrs.groups,
+        **clamp_facts(node),
     }
-    if node.y.dtype is DType.INT8:
-        facts |= {
-            "x_zero_point": node.x.zero_point,
-            "y_zero_point": node.y.zero_point,
-            "q_min": attrs.q_clamp[0],
-            "q_max": attrs.q_clamp[1],
-        }
-    else:
-        facts |= {"low": attrs.clamp[0], "high": attrs.clamp[1]}
-    return facts
 
 
 def constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
@@ -65,17 +40,15 @@ def lead_bytes(node: Node, index: int) -> int | None:
     """
     if index != 0:
         return None
-    attrs = node.attrs
-    batch, in_h, in_w, in_c = node.x.shape
-    _, out_h, out_w, out_c = node.y.shape
-    rows = np.maximum(0, np.arange(out_h) * attrs.strides[0] - attrs.pads[0])
-    columns = np.maximum(0, np.arange(out_w) * attrs.strides[1] - attrs.pads[1])
-    first = (rows[:, None] * in_w + columns[None, :]).ravel() * in_c
+    g = conv_geometry(node)
+    rows = np.maximum(0, np.arange(g.out_h) * g.stride_h - g.pad_top)
+    columns = np.maximum(0, np.arange(g.out_w) * g.stride_w - g.pad_left)
+    first = (rows[:, None] * g.in_w + columns[None, :]).ravel() * g.in_c
     lowest = np.minimum.accumulate(first[::-1])[::-1]
-    written = (np.arange(out_h * out_w) + 1) * out_c
-    samples = np.arange(batch)
+    written = (np.arange(g.pixels) + 1) * g.out_c
+    samples = np.arange(node.x.shape[0])
     ahead = int((written - lowest).max())
-    drift = int((samples * (out_h * out_w * out_c - in_h * in_w * in_c)).max())
+    drift = int((samples * (g.out_h * g.out_row_bytes - g.in_h * g.row_bytes)).max())
     return (ahead + drift) * node.x.dtype.bytes
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
+from ..geometry import clamp_facts
 from ..kernel import Constant, Kernel
 from . import _tile
 from .conv2d import constants
@@ -16,21 +17,12 @@ from .conv2d import constants
 def view(node: Node, graph: Graph) -> Mapping[str, Any]:
     """rows: the product of x's leading axes."""
     del graph
-    facts: dict[str, Any] = {
+    return {
         "rows": math.prod(node.x.shape[:-1]),
         "depth": node.x.shape[-1],
         "outputs": node.y.shape[-1],
+        **clamp_facts(node),
     }
-    if node.y.dtype is DType.INT8:
-        facts |= {
-            "x_zero_point": node.x.zero_point,
-            "y_zero_point": node.y.zero_point,
-            "q_min": node.attrs.q_clamp[0],
-            "q_max": node.attrs.q_clamp[1],
-        }
-    else:
-        facts |= {"low": node.attrs.clamp[0], "high": node.attrs.clamp[1]}
-    return facts
 
 
 def blocked_view(node: Node, graph: Graph) -> Mapping[str, Any]:

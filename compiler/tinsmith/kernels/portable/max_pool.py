@@ -8,7 +8,6 @@ from typing import Any
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ..kernel import Kernel
-from ._movement import no_constants
 from ._pool import instructions, lead_bytes, pool_view
 
 
@@ -24,7 +23,6 @@ KERNELS = tuple(
         template=template,
         dtype=dtype,
         view=view,
-        constants=no_constants,
         lead_bytes=lead_bytes,
         instructions=instructions,
     )

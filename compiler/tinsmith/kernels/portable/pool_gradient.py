@@ -12,7 +12,6 @@ from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ...ops.pool_gradient import PoolGradientAttrs
 from ..kernel import Constant, Kernel
-from ._elementwise import no_constants
 from .quantize_gradient import first_in_place
 
 
@@ -87,7 +86,6 @@ KERNELS = (
         template="ops/max_pool_gradient.c.j2",
         dtype=DType.FLOAT32,
         view=pool_view,
-        constants=no_constants,
         instructions=_pool_instructions,
     ),
     Kernel(
@@ -106,7 +104,6 @@ KERNELS = (
         template="ops/gather_channels.c.j2",
         applies=_applies_to_ascending,
         view=gather_view,
-        constants=no_constants,
         lead_bytes=first_in_place,
         instructions=lambda node, graph: 7.0 * node.y.elements,
     ),

@@ -10,7 +10,6 @@ import numpy as np
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ..kernel import Constant, Kernel
-from ._elementwise import no_constants
 
 
 def quantize_view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -58,7 +57,6 @@ KERNELS = (
         op="clip_mask",
         template="ops/clip_mask.c.j2",
         view=mask_view,
-        constants=no_constants,
         lead_bytes=first_in_place,
         instructions=lambda node, graph: 7.0 * node.x.elements,
     ),
@@ -68,7 +66,6 @@ KERNELS = (
         template="ops/mask_gradient.c.j2",
         dtype=DType.FLOAT32,
         view=masked_view,
-        constants=no_constants,
         lead_bytes=first_in_place,
         instructions=lambda node, graph: 9.0 * node.x.elements,
     ),

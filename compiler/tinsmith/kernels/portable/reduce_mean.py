@@ -9,9 +9,9 @@ from typing import Any
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ...ops.reduce_mean import reduced_elements
+from ..geometry import clamp_facts
 from ..kernel import Constant, Kernel
-from ._movement import no_constants, strides_of
-from ._pool import clamp_facts
+from ._movement import strides_of
 
 
 def view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -76,7 +76,6 @@ KERNELS = (
         template="ops/reduce_mean.f32.c.j2",
         dtype=DType.FLOAT32,
         view=view,
-        constants=no_constants,
         lead_bytes=lead_bytes,
         instructions=instructions,
     ),

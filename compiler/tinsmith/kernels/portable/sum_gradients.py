@@ -10,7 +10,7 @@ import numpy as np
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ..kernel import Constant, Kernel
-from ._elementwise import in_place, nest, no_constants
+from ._elementwise import in_place, nest
 from .quantize_gradient import first_in_place
 
 
@@ -56,7 +56,6 @@ KERNELS = (
         template="ops/sum_gradients.c.j2",
         dtype=DType.FLOAT32,
         view=sum_view,
-        constants=no_constants,
         lead_bytes=in_place,
         instructions=lambda node, graph: 8.0 * node.x.elements,
     ),
@@ -66,7 +65,6 @@ KERNELS = (
         template="ops/spread_gradient.c.j2",
         dtype=DType.FLOAT32,
         view=spread_view,
-        constants=no_constants,
         instructions=lambda node, graph: 5.0 * node.y.elements,
     ),
     Kernel(
@@ -75,7 +73,6 @@ KERNELS = (
         template="ops/reduce_gradient.c.j2",
         dtype=DType.FLOAT32,
         view=reduce_view,
-        constants=no_constants,
         instructions=lambda node, graph: 7.0 * node.x.elements,
     ),
     Kernel(

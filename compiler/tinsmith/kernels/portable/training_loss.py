@@ -9,7 +9,6 @@ import numpy as np
 
 from ...ir.graph import Graph, Node
 from ..kernel import Constant, Kernel
-from ._elementwise import no_constants
 
 
 def cross_entropy_view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -42,7 +41,6 @@ KERNELS = (
         op="mse_loss",
         template="ops/mse_loss.c.j2",
         view=mse_view,
-        constants=no_constants,
         instructions=lambda node, graph: 12.0 * node.x.elements,
     ),
 )

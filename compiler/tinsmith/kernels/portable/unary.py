@@ -12,7 +12,7 @@ from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ...ops.unary import OPS
 from ..kernel import Constant, Kernel
-from ._elementwise import in_place, no_constants
+from ._elementwise import in_place
 
 
 def float_view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -54,7 +54,6 @@ KERNELS = (
             template="ops/unary.f32.c.j2",
             dtype=DType.FLOAT32,
             view=float_view,
-            constants=no_constants,
             lead_bytes=in_place,
             instructions=lambda node, graph: 20.0 * node.y.elements,
         )
