@@ -105,6 +105,7 @@ app.command("compile")(compiling.compile_)
 app.command()(device.run)
 app.command()(device.bench)
 app.command()(device.verify)
+app.command()(train.train)
 app.command("train-plan")(train_plan.train_plan)
 app.command()(demo.demo)
 
