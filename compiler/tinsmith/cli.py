@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import compiling, demo, device, show, train_plan
+from .commands import compiling, demo, device, show, train, train_plan
 from .commands.console import print_json, reported
 from .commands.doctor import diagnose
 from .commands.options import AsJson, Bind, Model, sizes
