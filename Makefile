@@ -1,4 +1,4 @@
-# make demo    a trained model, compiled and run on emulated Cortex-M boards
+# make demo    a trained model, compiled and run on emulated Cortex-M boards; one learns there
 # make test    lint, then the tests
 # make lint    ruff and pyright
 # make bench   the MLPerf Tiny networks beside TFLM + CMSIS-NN (needs the shared models)
@@ -18,6 +18,7 @@ $(READY): pyproject.toml .ci/constraints.txt .ci/setup
 demo: $(READY)
 	$(BIN)/tinsmith demo -o out/demo --model digits_dscnn --model digits_resnet \
 	  --board mps2-an386 --board mps2-an500 --board mps3-an547
+	$(BIN)/tinsmith demo-training -o out/demo
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -296,6 +296,7 @@ def test_the_command(tmp_path: Path) -> None:
         (("--rule", "truncate"), 2, "unknown rule 'truncate'"),
         (("--classes", 4), 2, "label 9 is out of range"),
         (("--data", "missing.npz"), 2, "missing.npz"),
+        (("-o", "/dev/null/here"), 2, "cannot write into /dev/null/here"),
     ],
 )
 def test_bad_usage(tmp_path: Path, options: tuple, exit_code: int, message: str) -> None:

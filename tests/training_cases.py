@@ -51,6 +51,8 @@ LAYERS = (
     Layer("pointwise_frozen", (3, 5, 7), 10),
     Layer("pointwise_wide", (4, 4, 48), 36, trained=tuple(range(0, 48, 2))),
     Layer("pointwise_stride2", (5, 6, 4), 8, window=ConvolutionAttrs((2, 2)), trained=(0, 3)),
+    Layer("pointwise_tail", (3, 5, 10), 12),
+    Layer("pointwise_odd", (3, 3, 7), 8, trained=(0, 3, 6)),
     Layer("one_pixel", (1, 1, 40), 10, trained=tuple(range(40))),
     Layer("same_3x3", (6, 5, 4), 6, (3, 3), ConvolutionAttrs(pads=SAME3), (0, 1, 2, 3)),
     Layer("same_3x3_part", (6, 6, 5), 4, (3, 3), ConvolutionAttrs((2, 2), SAME3), (1, 4)),

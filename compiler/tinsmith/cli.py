@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import compiling, demo, device, show, train_plan
+from .commands import compiling, demo, demo_training, device, show, train, train_plan
 from .commands.console import print_json, reported
 from .commands.doctor import diagnose
 from .commands.options import AsJson, Bind, Model, sizes
@@ -105,8 +105,10 @@ app.command("compile")(compiling.compile_)
 app.command()(device.run)
 app.command()(device.bench)
 app.command()(device.verify)
+app.command()(train.train)
 app.command("train-plan")(train_plan.train_plan)
 app.command()(demo.demo)
+app.command("demo-training")(demo_training.demo_training)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from .codegen.program import Program
-from .codegen.project import read_graph, write_project
+from .codegen.project import read_graph, write_network, write_project
 from .codegen.report import Report, add_training, make_report, read_report, write_report
 from .codegen.schedule import schedule
 from .codegen.state import StateBlock
@@ -20,7 +20,7 @@ from .frontend.model_file import ModelSource
 from .frontend.onnx_export import export_model
 from .ir.dtypes import Array
 from .ir.graph import Graph
-from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower
+from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower, with_scales
 from .machine.board import Board, load_board
 from .pass_manager import PassContext, run_passes
 from .plan.fit import fit
@@ -123,13 +123,18 @@ def compile_model(
     context = PassContext(print_after=print_after, progress=progress)
     graph = canonical(source, context, name=name, bind=bind)
     scheme = train if train is None or isinstance(train, Scheme) else read_scheme(train)
-    graph = lower(graph, dtype, calibrate, method, context, scheme)
+    network = None
+    if scheme is not None and dtype != "float32":
+        network = graph = with_scales(graph, calibrate, method, context)
+    graph = lower(graph, dtype, None if network else calibrate, method, context, scheme)
     program = _schedule(graph, machine, ram or machine.ram_bytes, exact_plan, context)
     program = replace(program, sample=_first_sample(calibrate, program.graph))
     if strict and context.notes:
         raise CompileError("not compiled, because of --strict:\n  " + "\n  ".join(context.notes))
     with context.step("emit"):
         weights_bytes = write_project(folder, program)
+        if network is not None:
+            write_network(folder, network)
     if pictures:
         with context.step("draw_arena"):
             _draw(folder, program, ram or machine.ram_bytes, machine)

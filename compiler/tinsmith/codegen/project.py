@@ -21,6 +21,8 @@ from .environment import render
 
 GRAPH_FILE = "graph.tin"
 TRAINING_FILE = "train.tin"  # the planned training graph of a model that learns
+NETWORK_FILE = "network.tin"  # the quantised network that a model that learns came from
+_GRAPHS = (GRAPH_FILE, TRAINING_FILE, NETWORK_FILE)
 SAMPLE_FILE = "sample.npz"  # the embedded sample as `run` reads it: in ONNX layout
 
 
@@ -58,6 +60,14 @@ def write_project(folder: Path, program: Program) -> int:
     return view.weights_bytes
 
 
+def write_network(folder: Path, network: Graph) -> None:
+    """Keep what trained weights are put back into. Raises CompileError as `write_project`."""
+    try:
+        (folder / NETWORK_FILE).write_text(print_graph(network), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise CompileError(f"cannot write the project: {error}") from error
+
+
 def read_graph(folder: Path) -> Graph:
     """The planned graph of a compiled project: the oracle's input."""
     path = folder / GRAPH_FILE
@@ -74,13 +84,21 @@ def read_graph(folder: Path) -> Graph:
 
 def read_training_graph(folder: Path) -> Graph:
     """The planned training graph of a compiled project: what one training step computes."""
-    path = folder / TRAINING_FILE
+    return _read_learning(folder, TRAINING_FILE)
+
+
+def read_network(folder: Path) -> Graph:
+    """The quantised network, in ONNX layout, that a project that learns was compiled from."""
+    return _read_learning(folder, NETWORK_FILE)
+
+
+def _read_learning(folder: Path, name: str) -> Graph:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = (folder / name).read_text(encoding="utf-8")
     except OSError as error:
         raise CompileError(
             f"{folder} is not a project that learns: {error}",
-            expected=f"a folder with {TRAINING_FILE}",
+            expected=f"a folder with {name}",
             hint="make one with `tinsmith compile MODEL.onnx --board BOARD --train update.toml`",
         ) from error
     return parse(text, registry())
@@ -95,7 +113,7 @@ def _remove_earlier(folder: Path) -> None:
     name = c_model_name(header.group(1)) if header else ""
     model = [f"{name}{suffix}" for suffix in (".c", ".h", "_weights.c", "_weights.h")]
     pictures = [f"{s}.{e}" for s in ("arena", "train_arena") for e in ("svg", "png", "txt")]
-    for file_name in (*model, *pictures, "report.json", "report.txt", GRAPH_FILE, TRAINING_FILE):
+    for file_name in (*model, *pictures, "report.json", "report.txt", *_GRAPHS):
         (folder / file_name).unlink(missing_ok=True)
     for part in ("build", "runtime"):
         shutil.rmtree(folder / part, ignore_errors=True)

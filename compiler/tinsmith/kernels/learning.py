@@ -35,7 +35,7 @@ def rescale_rows(node: Node, graph: Graph) -> Array | None:
 
 
 def _bounds(node: Node, graph: Graph) -> tuple[Array, Array]:
-    """int64[O] bounds of the sums that the arrays have now, for channels that never move."""
+    """int64[O] bounds of the sums: those of the present arrays for channels that never move."""
     frozen, trained, bias = (graph.constant(v) for v in node.inputs[1:4])
     filters = np.concatenate([a.reshape(a.shape[0], -1) for a in (frozen, trained)], 1)
     low, high = accumulator_bounds(filters, bias, -128, 127, 0)

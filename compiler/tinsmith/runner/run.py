@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
@@ -127,7 +127,7 @@ def run_project(
     types = [v.type for v in graph.outputs]
     rows = [Sample(tuple(row)) for row in zip(*samples, strict=True)]
     results = run_samples(elf, project.board, [types], rows, processes=processes, progress=progress)
-    _check_status(results)
+    check_status(results)
     columns = zip(*(r.outputs for r in results), strict=True)
     device = tuple(np.stack(column) for column in columns)
     onnx = (_batched(to_onnx_layout(graph, i, array)) for i, array in enumerate(device))
@@ -163,7 +163,8 @@ def to_onnx_layout(graph: Graph, index: int, array: Array) -> Array:
     return array.transpose(0, *(int(a) + 1 for a in np.argsort(layout)))
 
 
-def _check_status(results: list[Result]) -> None:
+def check_status(results: Sequence[Result]) -> None:
+    """Raises InternalError when a run did not succeed."""
     for index, result in enumerate(results):
         if result.status != 0:
             raise InternalError(f"sample {index}: the model returned status {result.status}")

@@ -112,8 +112,7 @@ def plan_training(
     tell("what fits")
     _check_the_classifier(planner, base)
     parts = affordable(planner, base)
-    out.mkdir(parents=True, exist_ok=True)
-    results = ResultFile(out / RESULTS)
+    results = _results(out)
     with workers(bench, processes=how.processes, dask=how.dask) as submit:
         tuner = _Tuner(bench, how, submit, results, tell)
         chosen = named.baselines(planner, base, parts, how.seed)
@@ -182,6 +181,14 @@ def quantized_graph(
     context = PassContext()
     graph = with_scales(canonical(model, context, bind=bind), calibrate, "auto", context)
     return run_passes(graph, _BEFORE_TRAINING, context)
+
+
+def _results(folder: Path) -> ResultFile:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return ResultFile(folder / RESULTS)
+    except OSError as error:
+        raise CompileError(f"cannot write into {folder}: {error.strerror}") from error
 
 
 def _bench(quantized: Graph, base: Scheme, data: Path, held: Path | None, how: Settings) -> Bench:

@@ -1,4 +1,4 @@
-"""conv2d_input_gradient of a pointwise layer: two pixels × four input channels per block."""
+"""conv2d_input_gradient of a pointwise layer: four pixels × two input channels per block."""
 
 from __future__ import annotations
 
@@ -26,9 +26,21 @@ def _applies(node: Node, graph: Graph) -> bool:
         pointwise
         and attrs.groups == 1
         and node.x.shape[0] == 1
-        and 4 * out < 2**16
-        and max(rows) <= _REACH
+        and out % 4 == 0
+        and 8 * out < 2**16
+        and 3 * max(rows) <= _REACH
+        and 16 * node.y.shape[3] < 2**16
     )
+
+
+def _is_direct(node: Node) -> bool:
+    """The sums of four pixels are made where dx lies, and become floats there."""
+    split = node.inputs[2].type.elements and node.inputs[3].type.elements
+    return not split and node.y.shape[3] % 2 == 0 and _pixels(node) >= 4
+
+
+def _pixels(node: Node) -> int:
+    return node.y.shape[1] * node.y.shape[2]
 
 
 def _part(node: Node, graph: Graph, index: int) -> Mapping[str, Any] | None:
@@ -41,12 +53,13 @@ def _part(node: Node, graph: Graph, index: int) -> Mapping[str, Any] | None:
     trained = list(attrs.trained_channels)
     kept = sorted(set(range(attrs.shape[3])) - set(trained))
     row = row_bytes(node, index, graph)
+    reach = (_REACH - 3 * row) // (4 * row) + 1
     return {
         "name": "frozen" if index == 2 else "trained",
         "row": row,
         "channels": channels,
-        "quads": -(-channels // 4),
-        "unroll": unroll(out, min(_MAX_UNROLL, _REACH // row)),
+        "stride": channels + channels % 2,
+        "unroll": unroll(out // 4, min(_MAX_UNROLL, reach)),
         "places": (kept if index == 2 else trained) if mixed else [],
     }
 
@@ -56,12 +69,13 @@ def _parts(node: Node, graph: Graph) -> list[Mapping[str, Any]]:
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    _, height, width, in_c = node.y.shape
     return {
         "parts": _parts(node, graph),
-        "pixels": height * width,
-        "in_c": in_c,
+        "pixels": _pixels(node),
+        "in_c": node.y.shape[3],
         "out_c": node.x.shape[3],
+        "direct": _is_direct(node),
+        "sums_bytes": _sums_bytes(node),
     }
 
 
@@ -79,25 +93,37 @@ def _state(node: Node, graph: Graph) -> Mapping[str, Value]:
     return {k: v for k, v in named.items() if v in graph.storage and v.type.elements}
 
 
+def _sums_bytes(node: Node) -> int:
+    """Of the sums of four pixels that are not made in place, of the larger part."""
+    if _is_direct(node) and _pixels(node) % 4 == 0:
+        return 0
+    channels = max(v.type.shape[3] for v in node.inputs[2:4])
+    return 16 * (channels + channels % 2)
+
+
 def _scratch(node: Node, graph: Graph) -> int:
-    quads = max(p["quads"] for p in _parts(node, graph))
-    return 4 * node.x.shape[3] + 32 * quads
+    del graph
+    return 8 * node.x.shape[3] + _sums_bytes(node)
 
 
 def _lead(node: Node, index: int) -> int | None:
-    """Two pixels of g are read whole before their results are written; the exponent first."""
+    """Four pixels of g are read whole before their results are written; the exponent first."""
     if index != 0:
         return None
-    pairs = -(-node.y.shape[1] * node.y.shape[2] // 2)
     in_c, out_c = node.y.shape[3], node.x.shape[3]
-    return max(0, pairs * 2 * (4 * in_c - out_c))
+    groups = (_pixels(node) - 1) // 4  # that others follow
+    return max(0, groups * 4 * (4 * in_c - out_c))
 
 
 def _instructions(node: Node, graph: Graph) -> float:
-    _, height, width, in_c = node.y.shape
-    out_c = node.x.shape[3]
-    quads = sum(p["quads"] for p in _parts(node, graph))
-    return -(-height * width // 2) * (quads * (12.5 * out_c + 25) + 6 * out_c + 14 * in_c)
+    pixels, in_c, out_c = _pixels(node), node.y.shape[3], node.x.shape[3]
+    quads = out_c / 4
+    pairs = sum(
+        (p["channels"] + 1) // 2 * (quads * (31 + 4 / p["unroll"]) + 32)
+        for p in _parts(node, graph)
+    )
+    store = 4 * in_c * (5 if _is_direct(node) else 12)
+    return -(-pixels // 4) * (pairs + 14 * out_c + store)
 
 
 KERNELS = (
