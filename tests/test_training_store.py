@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +19,22 @@ from tinsmith.runner.training import State, TrainingProject, open_training
 from tinsmith.train.delta import decode_delta, encode_delta
 from tinsmith.train.scheme import Scheme, Update
 
+from .host_c import SANITIZE, compile_c
+
 MODEL = paths.GRAPHS / "digits_dscnn"
 SCHEME = Scheme(update=(Update(last=2, bias=True, weights=0.25),))
 
 
-def _compile(folder: Path, board: str, scheme: Scheme = SCHEME) -> TrainingProject:
+def _compile(
+    folder: Path, board: str, scheme: Scheme = SCHEME, name: str | None = None
+) -> TrainingProject:
     tinsmith.compile(
         MODEL / "model.onnx",
         board=board,
         out=folder,
         calibrate=MODEL / "calibration.npz",
         train=scheme,
+        name=name,
         pictures=False,
     )
     return open_training(folder)
@@ -150,3 +158,44 @@ def test_the_store_of_another_model_is_refused(store: DeviceStore, tmp_path: Pat
 
 def test_every_board_has_the_same_base(host: TrainingProject, tmp_path: Path) -> None:
     assert _compile(tmp_path, "mps2-an386").base_hash == host.base_hash
+
+
+def test_the_documented_program_compiles_and_learns(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "learning.md").read_text()
+    (source,) = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    folder = tmp_path / "kws"
+    _compile(folder, "host", name="kws")
+    shutil.rmtree(folder / "harness")
+    for name in ("nor_flash.c", "nor_flash.h"):
+        shutil.copy(paths.RUNTIME_C / "harness" / name, folder)
+    (folder / "main.c").write_text(source + _MAIN)
+    done = subprocess.run([compile_c(folder, *SANITIZE)], check=False)
+    assert done.returncode == 0
+
+
+_MAIN = """
+#include "nor_flash.h"
+
+static uint8_t memory[65536];
+static int8_t features[KWS_TRAIN_INPUT_0_BYTES];
+static uint32_t learnt[KWS_STATE_BYTES / 4];
+
+int main(void)
+{
+    ts_nor nor = {.get = ts_nor_memory_get, .put = ts_nor_memory_put, .user = memory, .random = 1};
+    ts_nor_init(&nor, sizeof memory, 2048, 8);
+    memset(memory, 0xff, sizeof memory);
+    if (start(&nor.flash, 0, sizeof memory) != 0 || learn(features, 3, 0.1f) != 0 || keep() != 0) {
+        return 1;
+    }
+    memcpy(learnt, model.state, sizeof learnt);
+    if (learn(features, 4, 0.1f) != 0 || learn(features, 10, 0.1f) != -1 ||
+        learn(features, 4, -1.0f) != -1 || memcmp(learnt, model.state, sizeof learnt) == 0) {
+        return 2;
+    }
+    if (start(&nor.flash, 0, sizeof memory) != 0) {
+        return 3;
+    }
+    return memcmp(learnt, model.state, sizeof learnt) == 0 ? 0 : 4;
+}
+"""
