@@ -16,8 +16,9 @@ from ..ir.parser import parse
 from ..ir.printer import print_graph
 from ..ops import registry
 from .c_text import c_model_name
-from .emit import Program, model_view, random_sample, render_model
+from .emit import model_view, random_sample, render_model
 from .environment import render
+from .program import Program
 
 GRAPH_FILE = "graph.tin"
 TRAINING_FILE = "train.tin"  # the planned training graph of a model that learns

@@ -13,7 +13,7 @@ from ..pass_manager import PassContext
 from ..plan.arena import plan_arena
 from ..plan.check import check_plan
 from ..plan.order import order_nodes
-from .emit import Program
+from .program import Program
 
 
 def schedule(

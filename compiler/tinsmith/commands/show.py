@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from ..codegen.emit import Program
+from ..codegen.program import Program
 from ..codegen.report import Report
 from ..frontend.import_rules import WITHOUT_OPERATOR
 from ..frontend.onnx_import import CheckReport

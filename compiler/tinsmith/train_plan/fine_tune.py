@@ -23,8 +23,9 @@ from ..ir.parser import parse
 from ..lowering import TO_TRAINING
 from ..ops import registry
 from ..pass_manager import PassContext, run_passes
+from ..train.loop import History
 from ..train.scheme import Scheme
-from ..train.simulate import Encoded, History, Trainer, fit
+from ..train.simulate import Encoded, Trainer, fit
 from .samples import Labelled, Split
 
 _AFTER_QUANTIZED = tuple(p for p in TO_TRAINING if p.requires >= Stage.QUANTIZED)
