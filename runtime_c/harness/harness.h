@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-typedef struct ts_harness_store ts_harness_store; /* store.h; of a model that learns */
+typedef struct ts_harness_learning ts_harness_learning; /* learn.h */
 
 /* One generated model, behind function pointers so that a firmware may hold several.
  * Byte counts are per input and output; init, run and train_step return 0 on success. */
@@ -26,7 +26,7 @@ typedef struct {
     int (*train_step)(float learning_rate, float *loss);
     void *state;
     uint32_t state_bytes;
-    const ts_harness_store *store;
+    const ts_harness_learning *learning;
 } ts_harness_model;
 
 /* Defined by the generated model_binding.c. */

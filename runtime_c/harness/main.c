@@ -4,17 +4,16 @@
  * data; the answer is a record and data:
  *
  *     TS_RUN        the inputs                              the outputs
- *     TS_TRAIN      the training inputs, the rate (float)   the loss (float), the outputs before it
- *     TS_GET_STATE                                          the state
- *     TS_SET_STATE  the state
- *     and what store.c says
  *
+ * What else there is for a model that learns, learn.c and store.c say.
  * The context stays as long as the model is the same one. */
 #include "harness.h"
 
-#include "store.h"
+#include <stddef.h>
 
-enum { TS_RUN = 0, TS_TRAIN = 1, TS_GET_STATE = 2, TS_SET_STATE = 3 };
+#include "learn.h"
+
+enum { TS_RUN = 0 };
 
 typedef struct {
     uint32_t status; /* of m_init, m_run or m_train_step; 0 is success */
@@ -65,52 +64,14 @@ static void run(const ts_harness_model *model, int status)
     }
 }
 
-static void train(const ts_harness_model *model, int status)
-{
-    uint32_t stack_bytes = 0;
-    uint64_t ticks = 0;
-    float rate, loss = 0.0f;
-    for (uint32_t i = 0; i < model->train_input_count; ++i) {
-        ts_get(model->train_input(i), model->train_input_bytes[i]);
-    }
-    ts_get(&rate, sizeof rate);
-    if (status == 0) {
-        ts_stack_paint();
-        ts_counter_start();
-        status = model->train_step(rate, &loss);
-        ticks = ts_counter_stop();
-        stack_bytes = ts_stack_used();
-    }
-    ts_put_record(status, stack_bytes, ticks);
-    ts_put(&loss, sizeof loss);
-    for (uint32_t i = 0; i < model->output_count; ++i) {
-        ts_put(model->train_output(i), model->output_bytes[i]);
-    }
-}
-
 static void carry_out(uint32_t what, const ts_harness_model *model, int status)
 {
     if (what == TS_RUN) {
         run(model, status);
-        return;
-    }
-    if (model->train_input_count == 0) {
+    } else if (model->learning != NULL) {
+        model->learning->carry_out(what, model, status);
+    } else {
         ts_exit(TS_EXIT_BAD_SAMPLES);
-    }
-    switch (what) {
-    case TS_TRAIN:
-        train(model, status);
-        break;
-    case TS_GET_STATE:
-        ts_put_record(status, 0, 0);
-        ts_put(model->state, model->state_bytes);
-        break;
-    case TS_SET_STATE:
-        ts_get(model->state, model->state_bytes);
-        ts_put_record(status, 0, 0);
-        break;
-    default:
-        model->store->carry_out(what, model, status);
     }
 }
 

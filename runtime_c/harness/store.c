@@ -1,4 +1,4 @@
-/* Commands that keep what a model learns, as main.c carries them out:
+/* Commands that keep what a model learns, as learn.c hands them on:
  *
  *     TS_COMMIT        where power is cut: operation from 1, 0 for never, and ts_cut (2 uint32);
  *                                                       the store's counter, and how many
@@ -9,7 +9,7 @@
  *     TS_APPLY_DELTA   the same                         the delta's counter (uint32)
  *
  * The flash is the file flash.bin, which outlives the firmware. */
-#include "store.h"
+#include "learn.h"
 
 #include <stddef.h>
 
@@ -46,7 +46,7 @@ static int open_store(const ts_harness_model *model, ts_store *store)
         ts_nor_init(&nor, 0, SECTOR_BYTES, PROGRAM_BYTES);
     }
     nor.bytes = ts_store_region_bytes(&nor.flash, model->state_bytes);
-    return model->store->open(store, &nor.flash, nor.bytes);
+    return model->learning->open(store, &nor.flash, nor.bytes);
 }
 
 static void commit(const ts_harness_model *model, int status)
@@ -62,7 +62,7 @@ static void commit(const ts_harness_model *model, int status)
     if (status == 0) {
         nor.cut_at = cut[0] > 0 ? nor.operations + cut[0] : 0;
         nor.cut = (ts_cut)cut[1];
-        status = model->store->commit(&store);
+        status = model->learning->commit(&store);
         if (nor.off) {
             ts_exit(TS_EXIT_POWER_CUT);
         }
@@ -78,7 +78,7 @@ static void roll_back(const ts_harness_model *model, int status)
     if (status == 0) {
         status = open_store(model, &store);
         if (status == TS_OK || status == TS_STORE_EMPTY) {
-            status = model->store->rollback(&store);
+            status = model->learning->rollback(&store);
         }
     }
     ts_put_record(status, 0, 0);
@@ -89,7 +89,7 @@ static void export_delta(const ts_harness_model *model, int status)
 {
     static const uint8_t nothing[64];
     const uint32_t most = TS_DELTA_MAX_BYTES(model->state_bytes);
-    const ts_harness_store *m = model->store;
+    const ts_harness_learning *m = model->learning;
     uint32_t bytes = 0;
     ts_store store = {.counter = 0};
     if (status == 0) {
@@ -109,7 +109,7 @@ static void export_delta(const ts_harness_model *model, int status)
 static void apply_delta(const ts_harness_model *model, int status)
 {
     const uint32_t most = TS_DELTA_MAX_BYTES(model->state_bytes);
-    const ts_harness_store *m = model->store;
+    const ts_harness_learning *m = model->learning;
     uint8_t rest[64];
     uint32_t bytes, counter = 0;
     ts_get(&bytes, sizeof bytes);
@@ -127,7 +127,7 @@ static void apply_delta(const ts_harness_model *model, int status)
     ts_put(&counter, sizeof counter);
 }
 
-void ts_harness_store_command(uint32_t command, const ts_harness_model *model, int status)
+void ts_harness_keep(uint32_t command, const ts_harness_model *model, int status)
 {
     switch (command) {
     case TS_COMMIT:

@@ -28,8 +28,8 @@ EXIT_TEXTS = {
 
 
 class Command(IntEnum):
-    """What the firmware is asked for; `runtime_c/harness`, `main.c` and `store.c`, say what goes
-    in and out."""
+    """What the firmware is asked for; `runtime_c/harness`, `main.c`, `learn.c` and `store.c`, say
+    what goes in and out."""
 
     RUN = 0
     TRAIN = 1

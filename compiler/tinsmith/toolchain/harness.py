@@ -13,9 +13,9 @@ from ..ir.graph import Graph
 from ..machine.board import Board, emulated
 
 _SOURCES = paths.RUNTIME_C / "harness"
-_EVERYWHERE = ("harness.h", "store.h", "main.c", "trace.c")
+_EVERYWHERE = ("harness.h", "learn.h", "main.c", "trace.c")
 _ON_A_DEVICE = ("semihosting.c", "stack.c")
-_TO_LEARN = ("store.c", "nor_flash.h", "nor_flash.c")
+_TO_LEARN = ("learn.c", "store.c", "nor_flash.h", "nor_flash.c")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
-/* The store of a model that learns, as the harness sees it. */
-#ifndef TS_HARNESS_STORE_H
-#define TS_HARNESS_STORE_H
+/* A model that learns and its store, as the harness sees them. */
+#ifndef TS_HARNESS_LEARN_H
+#define TS_HARNESS_LEARN_H
 
 #include "harness.h"
 #include "tinsmith/ts_delta.h"
 #include "tinsmith/ts_store.h"
 
 /* The generated functions, with the harness's context. */
-struct ts_harness_store {
+struct ts_harness_learning {
     void (*carry_out)(uint32_t command, const ts_harness_model *model, int status);
     void *arena; /* holds a delta, while nothing runs */
     uint32_t arena_bytes;
@@ -18,7 +18,10 @@ struct ts_harness_store {
     int (*apply_delta)(const void *delta, uint32_t bytes, uint32_t *counter);
 };
 
-/* `carry_out` of every model; store.c. */
-void ts_harness_store_command(uint32_t command, const ts_harness_model *model, int status);
+/* `carry_out` of every model; learn.c. */
+void ts_harness_learn(uint32_t command, const ts_harness_model *model, int status);
+
+/* The commands that keep what was learnt; store.c. */
+void ts_harness_keep(uint32_t command, const ts_harness_model *model, int status);
 
 #endif
