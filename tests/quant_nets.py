@@ -9,11 +9,11 @@ import numpy as np
 from tinsmith.ir.builder import GraphBuilder
 from tinsmith.ir.dtypes import Array, float32
 from tinsmith.ir.graph import Graph
+from tinsmith.lowering import TO_INT8
 from tinsmith.ops import get
 from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.pass_manager import PassContext, run_passes
 from tinsmith.passes import insert_qdq
-from tinsmith.pipeline import TO_INT8
 from tinsmith.quant.calibrate import calibrate
 from tinsmith.quant.ranges import Method
 

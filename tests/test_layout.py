@@ -13,10 +13,10 @@ from tinsmith.frontend.onnx_import import import_model
 from tinsmith.ir.builder import GraphBuilder
 from tinsmith.ir.dtypes import float32
 from tinsmith.ir.graph import Graph, Value
+from tinsmith.lowering import CANONICALIZE
 from tinsmith.ops import get
 from tinsmith.pass_manager import PassContext, run_passes
 from tinsmith.passes import eliminate_dead_nodes, legalize_layout
-from tinsmith.pipeline import CANONICALIZE
 
 from .shared import shared_models
 from .test_passes import compute, random_input

@@ -15,9 +15,9 @@ import pytest
 from tinsmith.frontend.onnx_import import import_model
 from tinsmith.ir.dtypes import Array
 from tinsmith.ir.graph import Graph
+from tinsmith.lowering import CANONICALIZE
 from tinsmith.pass_manager import PassContext, run_passes
 from tinsmith.passes import eliminate_dead_nodes, legalize_layout
-from tinsmith.pipeline import CANONICALIZE
 
 from .shared import shared_models
 from .test_passes import compute
