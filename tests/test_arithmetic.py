@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinsmith.ir.dtypes import DType, Quant, TensorType, int8
@@ -96,6 +96,7 @@ ZEROS = st.integers(-128, 127)
 
 
 @settings(max_examples=15, deadline=None)
+@example(0.0125, 0.001, 0.001, 0, 0, 0, 1)
 @given(SCALES, SCALES, SCALES, ZEROS, ZEROS, ZEROS, st.sampled_from([1, -1]))
 def test_sum_constants_count_the_pairs_that_differ(
     s1: float, s2: float, sy: float, z1: int, z2: int, zy: int, sign: int
@@ -111,8 +112,11 @@ def test_sum_constants_count_the_pairs_that_differ(
     want = np.clip(np.floor(real / sy + 0.5) + zy, -128, 127)
     error = np.abs(got - want)
     assert error.max() <= 1
-    # the two ways to round the real sum may disagree on exact ties
-    assert abs(int(np.count_nonzero(error)) - k.differing) <= 256
+    # on exact ties the two ways to compute the real sum may round apart
+    doubled = 2 * real / sy
+    ties = np.abs(doubled - np.rint(doubled)) < 1e-9 * np.maximum(1, np.abs(doubled))
+    assert np.count_nonzero(error[~ties]) <= k.differing
+    assert k.differing <= np.count_nonzero((error > 0) | ties)
 
 
 def test_sum_of_equal_scales_is_exact() -> None:

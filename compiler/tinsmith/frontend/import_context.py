@@ -242,6 +242,19 @@ class NodeView:
             self.fail(f"input {index} ({name!r}) must be constant, and it is computed")
         return array
 
+    def integers(self, index: int) -> tuple[int, ...] | None:
+        array = self.array(index)
+        if array is None:
+            return None
+        if array.dtype.kind not in "iu":
+            self.fail(f"input {index} holds {array.dtype}, expected integers")
+        return tuple(int(i) for i in np.ravel(array))
+
+    def axis(self, axis: int, rank: int) -> int:
+        if not -rank <= axis < rank:
+            self.fail(f"axis {axis} does not exist in a tensor of rank {rank}")
+        return axis % rank
+
     def fail(self, reason: str) -> NoReturn:
         raise NodeFailure(reason)
 

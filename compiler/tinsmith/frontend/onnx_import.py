@@ -174,7 +174,12 @@ class _Importer:
         if rule is None:
             raise NodeFailure(_unknown(proto))
         view = NodeView(proto, self.builder, self.opset, read)
-        self.builder.finish(rule(view, self.builder))
+        try:
+            made = rule(view, self.builder)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # Rules check what a valid model can hold; a damaged file can hold anything.
+            raise NodeFailure(f"its attributes or inputs are malformed: {error}") from error
+        self.builder.finish(made)
 
     def _failed(self, proto: NodeProto, original: NodeProto, reason: str) -> None:
         self.unsupported.append(Unsupported(node_label(original), original.op_type, reason))

@@ -34,6 +34,14 @@ class OnnxNode(Protocol):
         """The constant behind an input; None when absent; fails when it is computed."""
         ...
 
+    def integers(self, index: int) -> tuple[int, ...] | None:
+        """The constant behind an input as whole numbers; None when absent; fails otherwise."""
+        ...
+
+    def axis(self, axis: int, rank: int) -> int:
+        """The axis counted from the front; fails when a tensor of this rank has none such."""
+        ...
+
     def fail(self, reason: str) -> NoReturn:
         """This node cannot be imported; the reason joins the list shown to the user."""
         ...

@@ -68,12 +68,17 @@ def import_window(node: OnnxNode, kernel: Shape, size: Shape) -> tuple[Pair, Pai
     ones = (1,) * rank
     strides = tuple(node.attr("strides", ones))
     dilations = tuple(node.attr("dilations", ones))
+    given = tuple(node.attr("pads", (0,) * 2 * rank))
+    if (len(strides), len(dilations), len(given)) != (rank, rank, 2 * rank):
+        node.fail(f"strides {strides}, dilations {dilations}, pads {given} are not of {rank} axes")
     auto = node.attr("auto_pad", "NOTSET")
     if auto == "NOTSET":
-        pads = tuple(node.attr("pads", (0,) * 2 * rank))
+        pads = given
     elif auto == "VALID":
         pads = (0,) * 2 * rank
     elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        if min(strides) < 1:
+            node.fail(f"strides {strides} are not a valid window")
         total = [
             max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
             for n, s, d, k in zip(size, strides, dilations, kernel, strict=True)

@@ -53,7 +53,7 @@ def import_concat(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     axis = node.attr("axis")
     if axis is None:
         node.fail("the axis is not given")
-    return out.emit(OP, filled, ConcatAttrs(axis % filled[0].type.rank))
+    return out.emit(OP, filled, ConcatAttrs(node.axis(axis, filled[0].type.rank)))
 
 
 def export(node: Node, out: ExportContext) -> None:

@@ -85,20 +85,19 @@ def import_pad(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     mode = node.attr("mode", "constant")
     if mode not in _MODES:
         node.fail(f"mode {mode!r} is not supported; {', '.join(_MODES)} are")
-    widths = node.array(1)
+    widths = node.integers(1)
     if widths is None:
         node.fail("the pads are not given")
-    value = node.array(2) if len(node.inputs) > 2 else None
-    axes = node.array(3) if len(node.inputs) > 3 else None
-    listed = list(range(x.type.rank)) if axes is None else [int(a) for a in np.ravel(axes)]
-    widths = np.ravel(widths).astype(int).tolist()
+    value = node.array(2)
+    axes = node.integers(3)
+    listed = range(x.type.rank) if axes is None else axes
     if len(widths) != 2 * len(listed):
         node.fail(f"{len(widths)} pads do not match {len(listed)} axes")
     if min(widths, default=0) < 0:
         node.fail("negative pads are not supported; use Slice")
     half = len(listed)
     kept = [
-        (axis % x.type.rank, widths[i], widths[half + i])
+        (node.axis(axis, x.type.rank), widths[i], widths[half + i])
         for i, axis in enumerate(listed)
         if widths[i] or widths[half + i]
     ]

@@ -83,13 +83,13 @@ def macs(node: Node) -> int:
 def import_reduce_mean(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     x = node.x(0)
     if node.opset >= 18:
-        given = node.array(1) if len(node.inputs) > 1 else None
+        given = node.integers(1)
         if (given is None or not np.size(given)) and node.attr("noop_with_empty_axes", 0):
             return (x,)
     else:
         given = node.attr("axes")
     listed = range(x.type.rank) if given is None or not np.size(given) else np.ravel(given).tolist()
-    axes = sorted({int(a) % x.type.rank for a in listed})
+    axes = sorted({node.axis(int(a), x.type.rank) for a in listed})
     return out.emit(OP, [x], ReduceMeanAttrs(tuple(axes), bool(node.attr("keepdims", 1))))
 
 

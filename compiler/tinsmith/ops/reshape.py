@@ -41,13 +41,13 @@ def lower(node: Node, rewriter: Rewriter) -> None:
 
 def import_reshape(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     x = node.x(0)
-    given = node.array(1)
+    given = node.integers(1)
     if given is None:
         node.fail("the shape is not given")
     keep_zero = node.attr("allowzero", 0)
     shape = [
-        x.type.shape[i] if d == 0 and not keep_zero and i < x.type.rank else int(d)
-        for i, d in enumerate(np.ravel(given).tolist())
+        x.type.shape[i] if d == 0 and not keep_zero and i < x.type.rank else d
+        for i, d in enumerate(given)
     ]
     if -1 in shape:
         rest = math.prod(d for d in shape if d != -1)
@@ -60,6 +60,8 @@ def import_reshape(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
 def import_flatten(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     shape = node.x(0).type.shape
     axis = int(node.attr("axis", 1))
+    if not -len(shape) <= axis <= len(shape):
+        node.fail(f"axis {axis} does not exist in a tensor of rank {len(shape)}")
     axis += len(shape) if axis < 0 else 0  # from −rank to rank, both included
     return _emit(node, out, (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
@@ -75,15 +77,15 @@ def import_squeeze(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
 
 def import_unsqueeze(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     shape = node.x(0).type.shape
-    given = node.attr("axes") if node.opset < 13 else node.array(1)
+    given = node.attr("axes") if node.opset < 13 else node.integers(1)
     if given is None:
         node.fail("the axes are not given")
-    count = np.size(given)
-    axes = {int(a) % (len(shape) + count) for a in np.ravel(given)}
+    rank = len(shape) + len(given)
+    axes = {node.axis(a, rank) for a in given}
+    if len(axes) != len(given):
+        node.fail(f"the axes {list(given)} name one twice")
     rest = iter(shape)
-    return _emit(
-        node, out, tuple(1 if i in axes else next(rest) for i in range(len(shape) + count))
-    )
+    return _emit(node, out, tuple(1 if i in axes else next(rest) for i in range(rank)))
 
 
 def export(node: Node, out: ExportContext) -> None:
@@ -92,10 +94,8 @@ def export(node: Node, out: ExportContext) -> None:
 
 
 def _axes(node: OnnxNode, rank: int) -> set[int] | None:
-    given = (
-        node.attr("axes") if node.opset < 13 else (node.array(1) if len(node.inputs) > 1 else None)
-    )
-    return None if given is None else {int(a) % rank for a in np.ravel(given)}
+    given = node.attr("axes") if node.opset < 13 else node.integers(1)
+    return None if given is None else {node.axis(a, rank) for a in given}
 
 
 def _emit(node: OnnxNode, out: ImportContext, shape: Shape) -> Sequence[Value]:

@@ -94,15 +94,16 @@ def export(node: Node, out: ExportContext) -> None:
 
 def _output_sizes(node: OnnxNode, shape: Shape) -> Shape:
     """The whole output shape, from `scales` or `sizes`, over all axes or those in `axes`."""
-    scales = node.array(2) if len(node.inputs) > 2 else None
-    sizes = node.array(3) if len(node.inputs) > 3 else None
-    axes = [a % len(shape) for a in node.attr("axes", tuple(range(len(shape))))]
+    scales, sizes = node.array(2), node.integers(3)
+    axes = [node.axis(a, len(shape)) for a in node.attr("axes", tuple(range(len(shape))))]
     result = list(shape)
-    if sizes is not None and np.size(sizes):
+    if sizes:
         if node.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
             node.fail("only the keep_aspect_ratio_policy 'stretch' is supported")
-        given = [int(s) for s in np.ravel(sizes)]
+        given = list(sizes)
     elif scales is not None and np.size(scales):
+        if scales.dtype.kind != "f" or not np.isfinite(scales).all():
+            node.fail(f"its scales {np.ravel(scales).tolist()} are not real numbers")
         given = [int(shape[a] * s) for a, s in zip(axes, np.ravel(scales).tolist(), strict=False)]
     else:
         node.fail("neither scales nor sizes are given")

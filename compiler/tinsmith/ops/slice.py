@@ -56,25 +56,25 @@ def reference(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
 def import_slice(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     """Opset 10 and later: starts, ends, axes, steps are constants; bounds clamp as in numpy."""
     x = node.x(0)
-    starts, ends = node.array(1), node.array(2)
+    starts, ends = node.integers(1), node.integers(2)
     if starts is None or ends is None:
         node.fail("starts and ends are not given")
-    axes = node.array(3) if len(node.inputs) > 3 else None
-    steps = node.array(4) if len(node.inputs) > 4 else None
-    axes = np.arange(np.size(starts)) if axes is None else axes
-    steps = np.ones(np.size(starts), np.int64) if steps is None else steps
+    count, axes, steps = len(starts), node.integers(3), node.integers(4)
+    axes = tuple(range(count)) if axes is None else axes
+    steps = (1,) * count if steps is None else steps
+    if not count == len(ends) == len(axes) == len(steps):
+        node.fail(f"{count} starts, {len(ends)} ends, {len(axes)} axes, {len(steps)} steps")
     kept: list[tuple[int, int, int, int]] = []
-    for axis, start, end, step in zip(
-        *(np.ravel(v).tolist() for v in (axes, starts, ends, steps)), strict=True
-    ):
-        length = x.type.shape[axis % x.type.rank]
+    for given, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        axis = node.axis(given, x.type.rank)
+        length = x.type.shape[axis]
         if step == 0:
             node.fail("a step of 0 is not a slice")
         selected = range(*slice(start, end, step).indices(length))
         if not selected:
             node.fail(f"[{start}:{end}:{step}] selects nothing of axis {axis} of {x.type}")
         if selected != range(length):
-            kept.append((axis % x.type.rank, selected[0], len(selected), step))
+            kept.append((axis, selected[0], len(selected), step))
     return _emit(out, x, kept)
 
 
@@ -83,7 +83,7 @@ def import_gather(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     x, indices = node.x(0), node.array(1)
     if indices is None or indices.ndim > 1 or not indices.size:
         node.fail("only a constant scalar or 1-D list of indices is supported")
-    axis = int(node.attr("axis", 0)) % x.type.rank
+    axis = node.axis(int(node.attr("axis", 0)), x.type.rank)
     length = x.type.shape[axis]
     picks = [int(i) for i in np.ravel(indices)]
     if any(not -length <= i < length for i in picks):

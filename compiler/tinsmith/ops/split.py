@@ -43,15 +43,17 @@ def reference(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
 def import_split(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     """Sizes from the attribute (opset < 13), the input, or equal parts, the last smaller."""
     x = node.x(0)
-    axis = int(node.attr("axis", 0)) % x.type.rank
+    axis = node.axis(int(node.attr("axis", 0)), x.type.rank)
     given = node.attr("split") if node.opset < 13 else None
-    if node.opset >= 13 and len(node.inputs) > 1:
-        given = node.array(1)
+    if node.opset >= 13:
+        given = node.integers(1)
     length = x.type.shape[axis]
     if given is not None:
-        sizes = [int(s) for s in np.ravel(given)]
+        sizes = list(given)
     else:
         parts = int(node.attr("num_outputs", node.output_count))
+        if parts < 1:
+            node.fail(f"it splits into {parts} parts")
         chunk = -(-length // parts)
         if node.opset < 18 and length % parts:
             node.fail(f"axis {axis} of {x.type} does not split into {parts} equal parts")

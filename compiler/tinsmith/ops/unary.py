@@ -71,7 +71,9 @@ def _import_clip(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
         if node.opset < 11:
             bounds.append(float(node.attr(name, default)))
             continue
-        given = node.array(index) if len(node.inputs) > index else None
+        given = node.array(index)
+        if given is not None and given.size != 1:
+            node.fail(f"its {name} has {given.size} elements, expected one number")
         bounds.append(default if given is None else float(np.ravel(given)[0]))
     if bounds[0] > bounds[1]:
         node.fail(f"its minimum {bounds[0]} is above its maximum {bounds[1]}")
