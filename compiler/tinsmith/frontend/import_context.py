@@ -18,6 +18,7 @@ from ..ops._constants import MOVEMENTS, evaluate_constant, moved_quant
 from .model_file import tensor_array
 
 _STORED = frozenset(t.value for t in DType)
+_MAX_BYTES = 1 << 31  # of one tensor; no microcontroller holds more, and the oracle must
 _NARROWED = ("float64", "float16", "bfloat16")
 
 
@@ -96,6 +97,8 @@ class Builder:
                 return self._move_constant(op, inputs[0], attrs, suffix)
         except ValueError as error:
             raise NodeFailure(str(error)) from error
+        if (largest := max(types, key=lambda t: t.bytes)).bytes > _MAX_BYTES:
+            raise NodeFailure(f"its output {largest} has {largest.bytes:,} B")
         if op.name != "dequantize" and all(v in self.initializers for v in inputs):
             arrays = [self.initializers[v] for v in inputs]
             made = evaluate_constant(op, attrs, inputs, arrays)

@@ -97,6 +97,9 @@ def check_model(source: ModelSource, *, bind: Mapping[str, int] | None = None) -
     )
 
 
+_MALFORMED = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
+
+
 class _Importer:
     def __init__(self, source: ModelSource, name: str | None, bind: Mapping[str, int]) -> None:
         self.model = load_model(source)
@@ -176,7 +179,7 @@ class _Importer:
         view = NodeView(proto, self.builder, self.opset, read)
         try:
             made = rule(view, self.builder)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except _MALFORMED as error:
             # Rules check what a valid model can hold; a damaged file can hold anything.
             raise NodeFailure(f"its attributes or inputs are malformed: {error}") from error
         self.builder.finish(made)

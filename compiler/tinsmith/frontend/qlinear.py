@@ -101,6 +101,8 @@ def _bias_scale(node: NodeProto, form: _Form, arrays: dict[str, Array]) -> Array
         if name not in arrays:
             raise NodeFailure(f"the scale {name!r} must be constant, and it is computed")
         scales.append(arrays[name])
+    if scales[0].size != 1:
+        raise NodeFailure(f"its input has {scales[0].size} scales, expected one")
     alpha = np.float32(_attribute(node, "alpha") or 1.0)
     return (alpha * scales[0].reshape(()) * scales[1]).astype(np.float32)
 

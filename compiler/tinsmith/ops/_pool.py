@@ -77,7 +77,9 @@ def import_pool(
     """ONNX MaxPool or AveragePool, 2-D or 1-D (as height 1). attrs_of takes PoolAttrs' fields."""
     x = node.x(0)
     kernel = tuple(node.attr("kernel_shape", ()))
-    if x.type.rank not in (3, 4) or len(kernel) != x.type.rank - 2:
+    if x.type.rank in (3, 4) and len(kernel) != x.type.rank - 2:
+        node.fail(f"kernel_shape {kernel} does not match {x.type}")
+    if x.type.rank not in (3, 4):
         node.fail(f"{x.type.rank - 2}-D pooling is not supported; 1-D and 2-D are")
     if any(k < 1 for k in kernel):
         node.fail(f"kernel_shape {kernel} is not a window")

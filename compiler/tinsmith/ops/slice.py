@@ -81,7 +81,7 @@ def import_slice(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
 def import_gather(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     """Gather along one axis with a constant scalar or 1-D list of indices."""
     x, indices = node.x(0), node.array(1)
-    if indices is None or indices.ndim > 1 or not indices.size:
+    if indices is None or indices.ndim > 1 or not indices.size or indices.dtype.kind not in "iu":
         node.fail("only a constant scalar or 1-D list of indices is supported")
     axis = node.axis(int(node.attr("axis", 0)), x.type.rank)
     length = x.type.shape[axis]
