@@ -52,6 +52,7 @@ LAYERS = (
     Layer("pointwise_wide", (4, 4, 48), 36, trained=tuple(range(0, 48, 2))),
     Layer("pointwise_stride2", (5, 6, 4), 8, window=ConvolutionAttrs((2, 2)), trained=(0, 3)),
     Layer("pointwise_tail", (3, 5, 10), 12),
+    Layer("pointwise_rest", (3, 5, 10), 12, trained=(1, 2, 6, 9)),
     Layer("pointwise_odd", (3, 3, 7), 8, trained=(0, 3, 6)),
     Layer("one_pixel", (1, 1, 40), 10, trained=tuple(range(40))),
     Layer("same_3x3", (6, 5, 4), 6, (3, 3), ConvolutionAttrs(pads=SAME3), (0, 1, 2, 3)),
@@ -89,7 +90,9 @@ def training_cases() -> list[TrainingCase]:
     return [*cases, *bias_cases(), *quantize_cases(), *elementwise_cases(), *loss_cases()]
 
 
-_EVERY_RULE = ("pointwise_part", "one_pixel", "depthwise_part", "same_3x3_part")
+_EVERY_RULE = (
+    "pointwise_part", "pointwise_rest", "one_pixel", "depthwise_part", "same_3x3_part",
+)  # fmt: skip
 
 
 def _forward(layer: Layer) -> TrainingCase:

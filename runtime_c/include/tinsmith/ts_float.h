@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "tinsmith/ts_requantize.h"
+
 #if defined(__FAST_MATH__)
 #error "training needs exact float arithmetic: build without -ffast-math"
 #endif
@@ -92,6 +94,16 @@ static inline int32_t ts_round_within(float x, int32_t limit)
         rounded = 0;
     }
     return x < 0.0f ? -rounded : rounded;
+#endif
+}
+
+/* The same, within a signed integer of 17 bits. */
+static inline int32_t ts_round_s17(float x)
+{
+#if defined(TS_FLOAT_UNIT)
+    return TS_SATURATE(ts_vcvtr(x), 17);
+#else
+    return TS_SATURATE(ts_round_within(x, 65536), 17);
 #endif
 }
 

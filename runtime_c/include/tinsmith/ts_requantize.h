@@ -15,15 +15,18 @@ static inline int32_t ts_clamp(int32_t v, int32_t low, int32_t high)
     return v < low ? low : (v > high ? high : v);
 }
 
-/* v to the range of int8; one instruction where the processor has it. (__ssat of arm_acle.h warns
- * of a sign conversion, and gcc does not find the instruction for ts_clamp.) */
+/* v to the range of a signed integer of `bits`, a constant; one instruction where the processor has it.
+ * (__ssat of arm_acle.h warns of a sign conversion, and gcc does not find the instruction for
+ * ts_clamp.) */
+#if defined(__ARM_FEATURE_SAT) && !defined(__clang__)
+#define TS_SATURATE(v, bits) ((int32_t)__builtin_arm_ssat((v), (bits)))
+#else
+#define TS_SATURATE(v, bits) ts_clamp((v), -(1 << ((bits) - 1)), (1 << ((bits) - 1)) - 1)
+#endif
+
 static inline int8_t ts_saturate_s8(int32_t v)
 {
-#if defined(__ARM_FEATURE_SAT) && !defined(__clang__)
-    return (int8_t)(int32_t)__builtin_arm_ssat(v, 8);
-#else
-    return (int8_t)ts_clamp(v, INT8_MIN, INT8_MAX);
-#endif
+    return (int8_t)TS_SATURATE(v, 8);
 }
 
 /* (acc * multiplier + 2^(30 - shift)) >> (31 - shift): one rounding, half up; not saturated.

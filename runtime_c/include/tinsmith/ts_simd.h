@@ -113,6 +113,45 @@ static inline int32_t ts_sxtb16_ror8(uint32_t word)
 {
     return (int32_t)__sxtb16((int8x4_t)((word >> 8) | (word << 24)));
 }
+
+/* The same, added to a pair of halves. */
+static inline int32_t ts_sxtab16(int32_t sums, uint32_t word)
+{
+    return (int32_t)__sxtab16((int16x2_t)sums, (int8x4_t)word);
+}
+
+static inline int32_t ts_sxtab16_ror8(int32_t sums, uint32_t word)
+{
+    return (int32_t)__sxtab16((int16x2_t)sums, (int8x4_t)((word >> 8) | (word << 24)));
+}
+
+/* Both products of two pairs of halves, added to a sum. */
+static inline int32_t ts_smlad(int32_t a, int32_t b, int32_t sum)
+{
+    return __smlad((int16x2_t)a, (int16x2_t)b, sum);
+}
 #endif
+
+/* Bit i: low <= p[i] <= high, for eight bytes. */
+static inline uint32_t ts_between_s8(const int8_t *p, int8_t low, int8_t high)
+{
+    uint32_t bits = 0;
+#if defined(__ARM_FEATURE_SIMD32)
+    const int8x4_t lows = (int8x4_t)(0x01010101u * (uint8_t)low);
+    const int8x4_t highs = (int8x4_t)(0x01010101u * (uint8_t)high);
+    for (int32_t i = 0; i < 8; i += 4) {
+        const int8x4_t word = (int8x4_t)ts_load_u32(p + i);
+        (void)__ssub8(word, lows); /* sets a flag per byte: not negative */
+        const uint8x4_t above = __sel(0x01010101u, 0);
+        (void)__ssub8(highs, word);
+        bits |= (__sel(above, 0) * 0x10204080u >> 28) << i; /* four bytes 0 or 1 to four bits */
+    }
+#else
+    for (int32_t i = 0; i < 8; ++i) {
+        bits |= (uint32_t)(p[i] >= low && p[i] <= high) << i;
+    }
+#endif
+    return bits;
+}
 
 #endif

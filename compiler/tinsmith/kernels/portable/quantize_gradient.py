@@ -9,6 +9,7 @@ import numpy as np
 
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
+from ...ops.quantize_gradient import ClipMaskAttrs
 from ..kernel import Constant, Kernel
 
 
@@ -23,8 +24,11 @@ def quantize_view(node: Node, graph: Graph) -> Mapping[str, Any]:
 
 
 def mask_view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    """first, last: the values inside the bounds."""
     del graph
-    return {"elements": node.x.elements, "low": node.attrs.low, "high": node.attrs.high}
+    attrs: ClipMaskAttrs = node.attrs
+    first, last = max(-128, attrs.low + 1), min(127, attrs.high - 1)
+    return {"elements": node.x.elements, "first": first, "last": last}
 
 
 def masked_view(node: Node, graph: Graph) -> Mapping[str, Any]:
