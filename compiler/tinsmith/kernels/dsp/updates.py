@@ -8,8 +8,9 @@ from typing import Any
 from ...ir.graph import Graph, Node
 from ...ops._convolution import is_pointwise
 from ..kernel import Kernel
+from ..packing import unroll
 from ..portable import weight_update as portable
-from ._weights import FEATURES, unroll
+from ._weights import FEATURES
 
 _REACH = 4095  # of a 12-bit offset
 _MAX_UNROLL = 8
