@@ -69,6 +69,10 @@ LAYERS = (
         "depthwise_quads", (7, 6, 8), 8, (5, 5),
         ConvolutionAttrs((2, 2), (2, 1, 2, 2), groups=8), (0,), (1, 4, 6),
     ),
+    Layer(
+        "depthwise_stride2", (6, 6, 8), 8, (3, 3),
+        ConvolutionAttrs((2, 2), SAME3, groups=8), (0,),
+    ),
     Layer("depthwise_wide", (4, 4, 16), 16, (7, 7), ConvolutionAttrs(pads=(3,) * 4, groups=16)),
     Layer(
         "depthwise_dilated", (9, 8, 4), 4, (3, 2),
