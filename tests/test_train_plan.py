@@ -18,6 +18,7 @@ from tinsmith.errors import BadInput, CompileError, DoesNotFit
 from tinsmith.ir.printer import print_graph
 from tinsmith.machine.board import load_board
 from tinsmith.pipeline import compile_model
+from tinsmith.train.labelled import Labelled, read_classes
 from tinsmith.train.scheme import Scheme, Update, parse_scheme, read_scheme
 from tinsmith.train.simulate import Trainer, fit
 from tinsmith.train_plan import plan as planning
@@ -28,7 +29,7 @@ from tinsmith.train_plan.executor import ResultFile, run_jobs, workers
 from tinsmith.train_plan.fine_tune import Bench, Job, run_job, training_graph
 from tinsmith.train_plan.plan import Settings, plan_training
 from tinsmith.train_plan.report import scheme_text
-from tinsmith.train_plan.samples import Labelled, Split, read_labelled, split
+from tinsmith.train_plan.samples import Split, split
 
 SOURCE = paths.GRAPHS / "digits_dscnn"
 MODEL, CALIBRATION, DATA = (
@@ -45,7 +46,7 @@ def quantized():
 @functools.cache
 def bench() -> Bench:
     graph = inference_graph(training_graph(quantized(), Scheme()))
-    data = read_labelled(DATA, graph, 10)
+    data = read_classes(DATA, graph, 10)
     return Bench(print_graph(quantized()), split(data, None, 24, 20, 0))
 
 
@@ -214,20 +215,20 @@ def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({}, "has no labels"),
         ({"label": np.arange(3)}, "int64\\[3\\]"),
-        ({"label": np.zeros(5)}, "float64\\[5\\]"),
-        ({"label": np.array([0, 1, 2, 3, 10])}, "label 10 is out of range"),
-        ({"y": np.array([0, 1, -2, 3, 9])}, "label -2 is out of range"),
+        ({"label": np.full(5, 0.5)}, "label 0.5 of sample 0 is not a class"),
+        ({"label": np.array([0, 1, 2, 3, 10])}, "label 10 of sample 4 is not a class"),
+        ({"y": np.array([0, 1, -2, 3, 9])}, "label -2 of sample 2 is not a class"),
     ],
 )
 def test_bad_labels(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "d.npz", x=np.zeros((5, 1, 16, 16), np.float32), **arrays)
     graph = inference_graph(training_graph(quantized(), Scheme()))
     with pytest.raises(BadInput, match=message):
-        read_labelled(tmp_path / "d.npz", graph, 10)
+        read_classes(tmp_path / "d.npz", graph, 10)
 
 
 def test_what_trains_does_not_judge() -> None:
-    data = Labelled((np.arange(30)[:, None],), np.arange(30))
+    data = Labelled([np.arange(30)[:, None]], np.arange(30)[:, None])
     found = split(data, None, 100, 8, 1)
     assert len(found.held) == 8
     assert len(found.train) == 22
@@ -294,7 +295,7 @@ def test_the_command(tmp_path: Path) -> None:
         (("--ram", 6_000), 2, "training the classifier alone takes"),
         (("--time-budget", 0.001), 2, "a step that trains the classifier alone"),
         (("--rule", "truncate"), 2, "unknown rule 'truncate'"),
-        (("--classes", 4), 2, "label 9 is out of range"),
+        (("--classes", 4), 2, "label 8 of sample 0 is not a class"),
         (("--data", "missing.npz"), 2, "missing.npz"),
         (("-o", "/dev/null/here"), 2, "cannot write into /dev/null/here"),
     ],

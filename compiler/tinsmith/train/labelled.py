@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ..ir.graph import Graph, Value
 from ..quant.arithmetic import quantize_array
 from ..quant.samples import load_samples, match_samples
 
+FRESH = "`classes = N` in update.toml gives the model a fresh classifier"
 _LABELS = ("y", "y_train", "label", "labels")
 _TEST_INPUT, _TEST_LABELS = "x_test", "y_test"
 
@@ -23,11 +25,22 @@ class Labelled:
     """rows: one array [samples, *shape] per model input, in the device's layout and dtype. given:
     int32[samples, 1] labels, or int8 targets [samples, *shape] as the model's output has them."""
 
-    rows: list[Array]
+    rows: Sequence[Array]
     given: Array
 
     def __len__(self) -> int:
         return len(self.given)
+
+    @property
+    def labels(self) -> Array:
+        """int32[samples]; only where classes are told apart."""
+        return self.given[:, 0]
+
+    def sample(self, index: int) -> list[Array]:
+        return [row[index] for row in self.rows]
+
+    def pick(self, indices: Array) -> Labelled:
+        return Labelled([row[indices] for row in self.rows], self.given[indices])
 
 
 def read_labelled(path: str | Path, model: Graph, training: Graph) -> Labelled:
@@ -36,10 +49,21 @@ def read_labelled(path: str | Path, model: Graph, training: Graph) -> Labelled:
     A model that is trained to give targets takes them in place of labels; without any, its input.
     Raises BadInput when the file does not match the model: shapes, NaN, a label out of range.
     """
-    rows = load_samples(path, model)
-    arrays = _arrays(path)
-    name = next((n for n in _LABELS if n in arrays), None)
-    return _labelled(path, rows, arrays[name] if name else None, model, training)
+    return _labelled(path, load_samples(path, model), _given(_arrays(path)), model, training)
+
+
+def read_classes(path: str | Path, model: Graph, classes: int, hint: str = FRESH) -> Labelled:
+    """`read_labelled` of a model that tells `classes` apart, without its training graph.
+
+    hint: what to do about a label that is none of them.
+    """
+    rows, given = load_samples(path, model), _given(_arrays(path))
+    return Labelled(rows, _labels(path, given, len(rows[0]), classes, hint))
+
+
+def has_labels(path: str | Path) -> bool:
+    """Whether the file holds labels or targets. Raises BadInput when it cannot be read."""
+    return _given(_arrays(path)) is not None
 
 
 def read_test_part(path: str | Path, model: Graph, training: Graph) -> Labelled | None:
@@ -76,14 +100,18 @@ def _labelled(
     classes = class_count(training)
     if classes is None:
         return Labelled(rows, _targets(path, rows, given, model))
+    return Labelled(rows, _labels(path, given, len(rows[0]), classes, FRESH))
+
+
+def _given(arrays: Mapping[str, Array]) -> Array | None:
+    return next((arrays[name] for name in _LABELS if name in arrays), None)
+
+
+def _labels(path: str | Path, given: Array | None, count: int, classes: int, hint: str) -> Array:
     if given is None:
         raise BadInput(
             f"{path} has no labels", expected=f"an array called {', '.join(_LABELS[:-1])} or labels"
         )
-    return Labelled(rows, _labels(path, given, len(rows[0]), classes))
-
-
-def _labels(path: str | Path, given: Array, count: int, classes: int) -> Array:
     if given.shape not in ((count,), (count, 1)) or given.dtype.kind not in "iuf":
         raise BadInput(
             f"{path}: the labels are {given.dtype}{list(given.shape)} for {count} samples",
@@ -96,12 +124,12 @@ def _labels(path: str | Path, given: Array, count: int, classes: int) -> Array:
         raise BadInput(
             f"{path}: label {flat[first]:g} of sample {first} is not a class",
             expected=f"0 … {classes - 1}",
-            hint="`classes = N` in update.toml gives the model a fresh classifier",
+            hint=hint,
         )
     return flat.astype(np.int32)[:, None]
 
 
-def _targets(path: str | Path, rows: list[Array], given: Array | None, model: Graph) -> Array:
+def _targets(path: str | Path, rows: Sequence[Array], given: Array | None, model: Graph) -> Array:
     output = model.outputs[0].type
     if given is None:
         x = model.inputs[0].type

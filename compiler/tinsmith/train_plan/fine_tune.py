@@ -23,10 +23,11 @@ from ..ir.parser import parse
 from ..lowering import TO_TRAINING
 from ..ops import registry
 from ..pass_manager import PassContext, run_passes
+from ..train.labelled import Labelled
 from ..train.loop import History
 from ..train.scheme import Scheme
 from ..train.simulate import Encoded, Trainer, fit
-from .samples import Labelled, Split
+from .samples import Split
 
 _AFTER_QUANTIZED = tuple(p for p in TO_TRAINING if p.requires >= Stage.QUANTIZED)
 _KEPT = 2  # encodings per worker
@@ -68,7 +69,7 @@ class Bench:
         """SHA-256 of the model and the samples."""
         found = hashlib.sha256(self.text.encode())
         for part in (self.split.train, self.split.held):
-            for array in (*part.inputs, part.labels):
+            for array in (*part.rows, part.given):
                 found.update(np.ascontiguousarray(array).tobytes())
         return found.hexdigest()
 

@@ -18,6 +18,7 @@ from ..lowering import TO_TRAINING, canonical, with_scales
 from ..machine.board import load_board
 from ..pass_manager import PassContext, run_passes
 from ..quant.samples import Samples
+from ..train.labelled import read_classes
 from ..train.scheme import Rule, Scheme
 from . import baselines as named
 from .candidates import Candidate, Problem
@@ -26,10 +27,11 @@ from .costs import Budget, Cost, Planner, budget_of
 from .executor import ResultFile, Submit, run_jobs, workers
 from .fine_tune import Bench, Job, run_job, training_graph
 from .pareto import Point, front
-from .samples import read_labelled, split
+from .samples import split
 from .search import Found, search
 
 RESULTS = "fine_tunes.jsonl"
+_FRESH = "give the model a fresh classifier with --classes N"
 _BEFORE_TRAINING = tuple(p for p in TO_TRAINING if p.requires < Stage.QUANTIZED)
 _Name = TypeVar("_Name")
 RATES = (0.0004, 0.00125, 0.004, 0.0125)
@@ -194,8 +196,8 @@ def _results(folder: Path) -> ResultFile:
 def _bench(quantized: Graph, base: Scheme, data: Path, held: Path | None, how: Settings) -> Bench:
     inference = inference_graph(training_graph(quantized, base))
     classes = inference.outputs[0].type.elements
-    train = read_labelled(data, inference, classes)
-    judge = read_labelled(held, inference, classes) if held else None
+    train = read_classes(data, inference, classes, _FRESH)
+    judge = read_classes(held, inference, classes, _FRESH) if held else None
     return Bench(print_graph(quantized), split(train, judge, how.train, how.held, how.seed))
 
 
