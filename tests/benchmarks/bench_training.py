@@ -1,6 +1,8 @@
 """Update rules and schemes side by side: accuracy on the CIFAR subset, with paired intervals.
 
-    python tests/benchmarks/bench_training.py RESULTS.jsonl [--net N] [--train 2000] [--epochs 4]
+    python tests/benchmarks/bench_training.py RESULTS.jsonl [--train 2000] [--epochs 4]
+    python tests/benchmarks/bench_training.py RESULTS.jsonl --net mbv2-w0.35
+        --cases tests/benchmarks/training_cases_mbv2.toml
 
 The cases are in training_cases.toml, one run is training_accuracy.py's. Runs that RESULTS.jsonl has
 already are skipped, so an interrupted benchmark goes on; --report prints the tables of what there
@@ -205,11 +207,12 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cases", type=Path, default=CASES, help="what to compare")
     parser.add_argument("--only", help="cases whose name contains this")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--cache", type=Path, help="folder for encoded images")
     args = parser.parse_args()
-    cases = msgspec.toml.decode(CASES.read_bytes(), type=Cases).case
+    cases = msgspec.toml.decode(args.cases.read_bytes(), type=Cases).case
     setting = Setting(args.net, args.train, args.epochs, args.seeds)
     store = Store(args.results, args.cache)
     for case in cases if not args.report else ():
