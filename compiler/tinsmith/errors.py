@@ -94,6 +94,12 @@ class VerificationFailed(CompileError):
     exit_code = 1
 
 
+class NotAuthentic(CompileError):
+    """The images or the manifest of a protected project are not what was signed."""
+
+    exit_code = 1
+
+
 class MissingTool(CompileError):
     """A compiler, emulator or package is not installed."""
 
