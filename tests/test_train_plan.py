@@ -26,7 +26,7 @@ from tinsmith.train_plan.candidates import Candidate, trainable_layers
 from tinsmith.train_plan.contribution import Measured, affordable
 from tinsmith.train_plan.costs import Budget, Planner, budget_of
 from tinsmith.train_plan.executor import ResultFile, run_jobs, workers
-from tinsmith.train_plan.fine_tune import Bench, Job, run_job, training_graph
+from tinsmith.train_plan.fine_tune import Bench, Job, encoder, run_job, training_graph
 from tinsmith.train_plan.plan import Settings, plan_training
 from tinsmith.train_plan.report import scheme_text
 from tinsmith.train_plan.samples import Split, split
@@ -134,6 +134,22 @@ def test_a_job_is_a_plain_fine_tune() -> None:
     assert bytes.fromhex(result["correct"]) == np.packbits(right).tobytes()
     assert result["loss"] == np.mean(history.losses[-24:])
     assert result == run_job(bench(), Job(scheme, 2, 0.004, 5))
+
+
+def test_samples_are_encoded_on_from_an_earlier_layer() -> None:
+    data = bench().split.held
+    early, late = (
+        Trainer(training_graph(quantized(), Candidate(0, ((i, 1.0),)).scheme(Scheme())))
+        for i in (1, 5)
+    )
+    known = [v.name for v in early.between]
+    further = encoder(late, known)
+    assert further is not None
+    for i in range(4):
+        whole = late.encode(data.sample(i))
+        for a, b in zip(further(early.encode(data.sample(i))), whole, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert encoder(early, [v.name for v in late.between]) is None
 
 
 def test_nearest_class_mean_and_no_training_at_all() -> None:

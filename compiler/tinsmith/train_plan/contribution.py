@@ -55,9 +55,10 @@ class Parts:
     layers: tuple[Trainable, ...]
 
     def candidates(self) -> list[Candidate]:
-        """One per tensor, layer by layer, so that neighbours start at the same layer."""
-        weights = [Candidate(0, ((a.index, r),)) for a in self.layers for r in a.fractions]
-        return [*(Candidate(n) for n in self.depths), *weights]
+        """One per tensor, the earliest layer first: a worker encodes on from the one before."""
+        layers = reversed(self.layers)
+        weights = [Candidate(0, ((a.index, r),)) for a in layers for r in a.fractions]
+        return [*(Candidate(n) for n in reversed(self.depths)), *weights]
 
 
 def affordable(planner: Planner, base: Scheme) -> Parts:
@@ -106,7 +107,7 @@ class Analysis:
 
 def analyse(planner: Planner, base: Scheme, parts: Parts, measure: Measure) -> Analysis:
     """measure: fine-tunes schemes. Makes the search's problem of the results."""
-    schemes = {c: c.scheme(base) for c in (Candidate(), *parts.candidates())}
+    schemes = {c: c.scheme(base) for c in (*parts.candidates(), Candidate())}
     measured = measure(schemes)
     head = measured[Candidate()]
     state = {c: planner.state_bytes(s) for c, s in schemes.items()}

@@ -1,7 +1,7 @@
 """One job: a short fine-tune of the model under one scheme, in the bit-exact simulator.
 
-A worker keeps the parsed model, and the samples up to the first layer that learns, for its next
-job: schemes that start at the same layer share them.
+A worker keeps the parsed model, and the samples up to the first layer that learns: the next job
+starts from there unless it learns earlier layers. So jobs come with the earliest first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,13 +18,14 @@ import msgspec
 import numpy as np
 
 from ..ir.dtypes import Array
-from ..ir.graph import Graph, Stage
+from ..ir.graph import Graph, Node, Stage
 from ..ir.parser import parse
 from ..lowering import TO_TRAINING
 from ..ops import registry
 from ..pass_manager import PassContext, run_passes
 from ..train.labelled import Labelled
 from ..train.loop import History
+from ..train.program import Program, split_frozen
 from ..train.scheme import Scheme
 from ..train.simulate import Encoded, Trainer, fit
 from .samples import Split
@@ -135,12 +136,42 @@ class _Worker:
         key = tuple(v.name for v in trainer.between)
         with self.lock:
             if key not in self._kept:
-                split = self.bench.split
-                self._kept[key] = (_encode(trainer, split.train), _encode(trainer, split.held))
+                self._kept[key] = self._encode(trainer)
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
             return self._kept[key]
+
+    def _encode(self, trainer: Trainer) -> tuple[list[Encoded], list[Encoded]]:
+        for known, (train, held) in reversed(self._kept.items()):
+            further = encoder(trainer, known)
+            if further is not None:
+                return [further(s) for s in train], [further(s) for s in held]
+        split = self.bench.split
+        return _encode(trainer, split.train), _encode(trainer, split.held)
+
+
+def encoder(trainer: Trainer, known: Sequence[str]) -> Callable[[Encoded], Encoded] | None:
+    """What makes an encoded sample of one that a trainer of another scheme has encoded.
+
+    known: the names of that one's `between`. None: they are not enough.
+    """
+    graph = trainer.graph
+    frozen = split_frozen(graph)[0]
+    made = {v.name: v for n in frozen for v in n.outputs}
+    kept = [(i, made[name]) for i, name in enumerate(known) if name in made]
+    reads = [v for _, v in kept]
+    missing = set(trainer.between).difference(reads)
+    nodes: list[Node] = []
+    for node in reversed(frozen):
+        if missing.intersection(node.outputs):
+            nodes.append(node)
+            missing.difference_update(node.outputs)
+            missing.update(set(node.inputs).difference(reads, graph.initializers))
+    if missing:
+        return None
+    program = Program(graph, nodes[::-1], reads, trainer.between, {})
+    return lambda sample: tuple(program.run([sample[i] for i, _ in kept]))
 
 
 def _encode(trainer: Trainer, data: Labelled) -> list[Encoded]:
@@ -160,4 +191,4 @@ def _worker(bench: Bench) -> _Worker:
         return _workers[bench.digest]
 
 
-__all__ = ["Bench", "Job", "Outcome", "run_job", "training_graph"]
+__all__ = ["Bench", "Job", "Outcome", "encoder", "run_job", "training_graph"]
