@@ -53,7 +53,8 @@ def _render(call: KernelCall, graph: Graph, function: str) -> str:
 
 
 def signature(call: KernelCall, graph: Graph, function: str) -> str:
-    """`static void function(…)`, as the template contract says (docs/architecture.md)."""
+    """`static void function(…)`, as the template contract says (docs/architecture.md); of a kernel
+    that may refuse `static ts_status function(…)`."""
     node = call.node
     leads = [call.kernel.lead_bytes(node, i) for i, _ in activations(node, graph)]
     overlaps = any(lead is not None for lead in leads)
@@ -73,7 +74,8 @@ def signature(call: KernelCall, graph: Graph, function: str) -> str:
         parameters.append(f"const {constant_type(constant).c} *restrict {name}")
     if call.scratch_bytes:
         parameters.append("uint8_t *restrict scratch")
-    return c_wrap_call(f"static void {function}", parameters, "")
+    result = "ts_status" if call.kernel.may_refuse else "void"
+    return c_wrap_call(f"static {result} {function}", parameters, "")
 
 
 def call_text(
@@ -94,6 +96,9 @@ def call_text(
     arguments += [constants[name] for name in call.constants]
     if call.scratch_bytes:
         arguments.append(f"arena + {plan.scratch[node.name]}")
+    if call.kernel.may_refuse:
+        asked = c_wrap_call(f"if ({function}", arguments, " != TS_OK) {", INDENT)
+        return f"{asked}\n{INDENT * 2}return TS_REFUSED;\n{INDENT}}}"
     return c_wrap_call(function, arguments, ";", INDENT)
 
 

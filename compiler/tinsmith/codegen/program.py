@@ -20,6 +20,8 @@ class Program:
         graph: stage PLANNED, its nodes in the order they run.
         calls: from `select_kernels`, in the same order.
         sample: one array per graph input, embedded for the self-test; None: seeded random data.
+        expected: one array per graph output, what the sample gives; None: as the graph computes it.
+            For a graph that asks the secure world, whose answer is not in it.
         train: the training graph, whose state this one reads; its own `train` is None.
     """
 
@@ -27,6 +29,7 @@ class Program:
     calls: Sequence[KernelCall]
     plan: MemoryPlan
     sample: Sequence[Array] | None = None
+    expected: Sequence[Array] | None = None
     train: Program | None = None
 
     @property

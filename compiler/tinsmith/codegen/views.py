@@ -111,4 +111,5 @@ class ModelView:
     weights: tuple[ArrayView, ...]
     samples: tuple[ArrayView, ...]
     uses_float: bool
+    uses_gateway: bool
     train: TrainView | None = None

@@ -47,6 +47,7 @@ class Kernel:
             or before `input start − lead`, although the two overlap. 0: in place. None: never.
             Of several outputs the first is meant; the others overlap nothing.
         instructions: estimated executed instructions, to choose between kernels.
+        may_refuse: its function returns a ts_status; any but TS_OK ends the run with TS_REFUSED.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Kernel:
     scratch_bytes: Callable[[Node, Graph], int] = lambda node, graph: 0
     lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
     instructions: Callable[[Node, Graph], float] = lambda node, graph: UNKNOWN_INSTRUCTIONS
+    may_refuse: bool = False
 
 
 @dataclass(frozen=True)

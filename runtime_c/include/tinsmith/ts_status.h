@@ -11,6 +11,7 @@ typedef enum ts_status {
     TS_SELFTEST_FAILED = 5,   /* the embedded sample gave another result than the oracle */
     TS_BAD_LABEL = 6,         /* the label of a training step is not a class */
     TS_BAD_LEARNING_RATE = 7, /* negative, infinite or not a number */
+    TS_REFUSED = 8,           /* the secure world did not authorise the call, see ts_gateway.h */
     TS_FLASH_FAILED = 16,     /* the flash driver reported a failure, or data did not read back */
     TS_STORE_EMPTY = 17,      /* the store holds no intact block */
     TS_STORE_FOREIGN = 18,    /* the store holds a block of another model, length or format */
