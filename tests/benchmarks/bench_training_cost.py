@@ -70,7 +70,7 @@ class Run:
     scheme: Scheme
 
     def key(self, board: str) -> str:
-        return json.dumps([board, self.net, msgspec.json.encode(self.scheme).decode()])
+        return f"{board} {self.net} {self.name}"
 
 
 def published() -> list[Run]:
