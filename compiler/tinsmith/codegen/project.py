@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from .. import __version__, paths
 from ..errors import CompileError
+from ..ir.dtypes import Array
 from ..ir.graph import Graph
 from ..ir.parser import parse
 from ..ir.printer import print_graph
@@ -25,6 +27,8 @@ TRAINING_FILE = "train.tin"  # the planned training graph of a model that learns
 NETWORK_FILE = "network.tin"  # the quantised network that a model that learns came from
 _GRAPHS = (GRAPH_FILE, TRAINING_FILE, NETWORK_FILE)
 SAMPLE_FILE = "sample.npz"  # the embedded sample as `run` reads it: in ONNX layout
+MANIFEST_FILE = "manifest.json"  # of a protected project, with the folders of its two images:
+NONSECURE_FOLDER, SECURE_FOLDER = "nonsecure", "secure"
 
 
 def write_project(folder: Path, program: Program) -> int:
@@ -55,10 +59,27 @@ def write_project(folder: Path, program: Program) -> int:
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
         for part in ("include", "src") if program.train else ("include",):
             shutil.copytree(paths.RUNTIME_C / part, folder / "runtime" / part, dirs_exist_ok=True)
-        _write_sample(folder / SAMPLE_FILE, program)
+        _write_sample(folder / SAMPLE_FILE, program.graph, program.sample)
     except OSError as error:
         raise CompileError(f"cannot write the project: {error}") from error
     return view.weights_bytes
+
+
+def write_oracle(folder: Path, graph: Graph, sample: Sequence[Array]) -> None:
+    """Write only what a protected project has of the unprotected model: graph and sample.
+
+    What an earlier compile left in `folder` goes first. Raises CompileError as `write_project`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_earlier(folder)
+        shutil.rmtree(folder / "harness", ignore_errors=True)
+        (folder / "CMakeLists.txt").unlink(missing_ok=True)
+        text = print_graph(graph)
+        (folder / GRAPH_FILE).write_text(text, encoding="utf-8", newline="\n")
+        _write_sample(folder / SAMPLE_FILE, graph, sample)
+    except OSError as error:
+        raise CompileError(f"cannot write the project: {error}") from error
 
 
 def write_network(folder: Path, network: Graph) -> None:
@@ -114,15 +135,14 @@ def _remove_earlier(folder: Path) -> None:
     name = c_model_name(header.group(1)) if header else ""
     model = [f"{name}{suffix}" for suffix in (".c", ".h", "_weights.c", "_weights.h")]
     pictures = [f"{s}.{e}" for s in ("arena", "train_arena") for e in ("svg", "png", "txt")]
-    for file_name in (*model, *pictures, "report.json", "report.txt", *_GRAPHS):
+    for file_name in (*model, *pictures, "report.json", "report.txt", MANIFEST_FILE, *_GRAPHS):
         (folder / file_name).unlink(missing_ok=True)
-    for part in ("build", "runtime"):
+    for part in ("build", "runtime", NONSECURE_FOLDER, SECURE_FOLDER):
         shutil.rmtree(folder / part, ignore_errors=True)
 
 
-def _write_sample(path: Path, program: Program) -> None:
-    graph = program.graph
-    given = program.sample if program.sample is not None else random_sample(graph)
+def _write_sample(path: Path, graph: Graph, sample: Sequence[Array] | None) -> None:
+    given = sample if sample is not None else random_sample(graph)
     arrays = [np.reshape(a, v.type.shape) for v, a in zip(graph.inputs, given, strict=True)]
     for i, layout in enumerate(graph.input_layouts):
         if layout is not None:

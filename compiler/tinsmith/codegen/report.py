@@ -14,7 +14,7 @@ from ..ir.printer import graph_hash
 from ..kernels.kernel import KernelCall
 from ..plan.model import MemoryPlan
 from .program import Program
-from .report_model import SCHEMA_VERSION, NodeReport, Place, Port, Report
+from .report_model import SCHEMA_VERSION, NodeReport, Place, Port, Report, TrustReport
 from .report_text import report_text
 from .state import StateBlock
 
@@ -24,6 +24,7 @@ __all__ = [
     "Place",
     "Port",
     "Report",
+    "TrustReport",
     "add_training",
     "make_report",
     "read_report",

@@ -63,6 +63,28 @@ class NodeReport(msgspec.Struct, frozen=True):
     scratch_offset: int | None = None
 
 
+class TrustReport(msgspec.Struct, frozen=True):
+    """How a protected project is divided.
+
+    mode: as `--trust`. device: for which it was made. simulated: the secure world is a process of
+    the host, which protects nothing. quota: queries the gateway answers per boot; None: any number.
+    cut: the value that crosses; channels: how many it has. bridge: the nodes, by ONNX name, that
+    only the secure world has. parameters_before, parameters_after: on both sides of the cut.
+    classes: how many orders of channels are secret.
+    """
+
+    mode: str
+    device: str
+    simulated: bool
+    quota: int | None
+    cut: str
+    channels: int
+    bridge: tuple[str, ...]
+    parameters_before: int
+    parameters_after: int
+    classes: int
+
+
 class Report(msgspec.Struct, kw_only=True):
     """The whole report. Sizes in bytes.
 
@@ -71,6 +93,13 @@ class Report(msgspec.Struct, kw_only=True):
 
     Of a model that learns, else None: train_ram_bytes: state, training arena, data and bss (the
     same as ram_bytes: one arena serves both entry points). train_nodes: of a training step.
+
+    Of a protected project, else None: trust. Then sizes, arena and nodes are of the non-secure
+    image, macs, model_hash and instructions_per_inference of the whole. secure_flash_bytes,
+    secure_ram_bytes: of the secure image. gateway_calls: per inference. After `bench`:
+    secure_instructions: spent in gateway calls; bridge_instructions: what the nodes that the secure
+    world took over cost in the unprotected model, whose total is plain_instructions;
+    overhead_instructions: how many more the protected model executes.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -105,3 +134,11 @@ class Report(msgspec.Struct, kw_only=True):
     train_nodes: tuple[NodeReport, ...] = ()
     train_ram_bytes: int | None = None
     train_step_instructions: int | None = None
+    trust: TrustReport | None = None
+    secure_flash_bytes: int | None = None
+    secure_ram_bytes: int | None = None
+    gateway_calls: int | None = None
+    secure_instructions: int | None = None
+    bridge_instructions: int | None = None
+    plain_instructions: int | None = None
+    overhead_instructions: int | None = None

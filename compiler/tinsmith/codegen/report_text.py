@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..plan.model import short_name
-from .report_model import NodeReport, Report
+from .report_model import NodeReport, Report, TrustReport
+
+SIMULATED = "the secure world is a process of this machine: simulated, not protection"
 
 
 def report_text(report: Report) -> str:
@@ -24,8 +26,17 @@ def report_text(report: Report) -> str:
         ("training RAM", report.train_ram_bytes),
         ("training MACs", report.train_macs),
         ("training step", report.train_step_instructions),
+        ("secure flash", report.secure_flash_bytes),
+        ("secure RAM", report.secure_ram_bytes),
+        ("gateway calls", report.gateway_calls),
+        ("in the gateway", report.secure_instructions),
+        ("of it the bridge", report.bridge_instructions),
+        ("unprotected", report.plain_instructions),
+        ("overhead", report.overhead_instructions),
     ]
     lines = [f"{report.model} on {report.board} ({report.target}, {report.dtype})", ""]
+    if report.trust is not None:
+        lines += [*trust_lines(report.trust), ""]
     lines += [f"{label:<18} {value:>14,}" for label, value in figures if value is not None]
     lines += ["", *_table(report.nodes)]
     if report.train_nodes:
@@ -33,6 +44,20 @@ def report_text(report: Report) -> str:
     if report.notes:
         lines += ["", *(f"note: {note}" for note in report.notes)]
     return "\n".join(lines) + "\n"
+
+
+def trust_lines(trust: TrustReport) -> Iterator[str]:
+    """How a protected project is divided, in words."""
+    quota = "" if trust.quota is None else f", {trust.quota:,} queries per boot"
+    yield f"protected: {trust.mode}, for device {trust.device}{quota}"
+    if trust.simulated:
+        yield SIMULATED
+    yield (
+        f"cut at {trust.cut}: {trust.channels:,} channels, {trust.classes:,} secret orders; "
+        f"{trust.parameters_before:,} parameters before it, {trust.parameters_after:,} after"
+    )
+    if trust.bridge:
+        yield f"only in the secure world: {', '.join(trust.bridge)}"
 
 
 def _table(nodes: Sequence[NodeReport]) -> Iterator[str]:

@@ -17,9 +17,9 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from .. import __version__
+from ..codegen.project import MANIFEST_FILE as FILE
 from ..errors import CompileError, NotAuthentic
 
-FILE = "manifest.json"
 FORMAT = 1
 NONSECURE_IMAGE, SECURE_IMAGE = "build/firmware.elf", "build/secure.elf"
 _DOMAIN = b"tinsmith manifest 1\n"
