@@ -22,6 +22,7 @@ from .training_nets import (
     dense_net,
     everything,
     mobile_net,
+    real_gradients,
     some,
     training_graph,
 )
@@ -32,6 +33,8 @@ NETS: list[tuple[str, Callable[[], Graph], Scheme]] = [
     ("mobile_some", mobile_net, some()),
     ("branched", branched_net, everything()),
     ("autoencoder", dense_net, everything("mse")),
+    ("mobile_float", mobile_net, real_gradients(everything())),
+    ("branched_float", branched_net, real_gradients(everything())),
 ]
 CASES = [pytest.param(make, scheme, id=name) for name, make, scheme in NETS]
 

@@ -22,6 +22,7 @@ from .training_case import TrainingCase, make_case, rng_of
 from .training_small_cases import (
     bias_cases,
     elementwise_cases,
+    exponent_of,
     loss_cases,
     quantize_cases,
 )
@@ -84,10 +85,12 @@ LAYERS = (
 
 def training_cases() -> list[TrainingCase]:
     """All cases; names are `<operator>.<case>`, unique."""
-    cases = [make(layer) for layer in LAYERS for make in (_forward, _to_input)]
+    cases = [_forward(layer) for layer in LAYERS]
+    cases += [_to_input(layer, dtype) for layer in LAYERS for dtype in (DType.INT8, F32)]
     cases += [
-        _to_weights(layer, rule)
+        _to_weights(layer, rule, dtype)
         for layer in LAYERS
+        for dtype in (DType.INT8, F32)
         for rule in RULES
         if layer.trained and (rule == "residual8" or layer.name in _EVERY_RULE)
     ]
@@ -121,17 +124,19 @@ def _forward(layer: Layer) -> TrainingCase:
                  quant=Quant.per_tensor(0.1, -5))  # fmt: skip
 
 
-def _to_input(layer: Layer) -> TrainingCase:
+def _to_input(layer: Layer, dtype: DType) -> TrainingCase:
     rng = rng_of("conv2d_input_gradient", layer.name)
     frozen, trained, arrays = _filters(layer, rng)
     a, shape = layer.window, (1, *layer.size)
     attrs = InputGradientAttrs(a.strides, a.pads, a.dilations, a.groups, layer.trained, shape)
-    constants = {frozen: arrays[0], trained: arrays[1]}
-    inputs = [_gradient(layer), Value("exponent", TensorType((1,), I32)), *constants]
-    return make_case("conv2d_input_gradient", layer.name, inputs, constants, attrs)
+    filters = {frozen: arrays[0], trained: arrays[1]}
+    exponent, constants = exponent_of(dtype)
+    inputs = [_gradient(layer, dtype), exponent, *filters]
+    name = layer.name + "_float" * (dtype is F32)
+    return make_case("conv2d_input_gradient", name, inputs, {**constants, **filters}, attrs)
 
 
-def _to_weights(layer: Layer, rule: str) -> TrainingCase:
+def _to_weights(layer: Layer, rule: str, dtype: DType) -> TrainingCase:
     rng = rng_of("weight_update", layer.name)
     a = layer.window
     attrs = WeightUpdateAttrs(a.strides, a.pads, a.dilations, a.groups, rule, layer.update)
@@ -141,24 +146,26 @@ def _to_weights(layer: Layer, rule: str) -> TrainingCase:
     coefficient = rng.uniform(1e4, 1e6, layer.out).astype(np.float32)
     coefficient[layer.out // 3] = 0
     start = residual_start(attrs, trained.type.shape, layer.name)
-    constants = {
+    exponent, constants = exponent_of(dtype)
+    own = {
         Value("coefficient", TensorType((layer.out,), F32)): coefficient,
         trained: arrays[1],
         Value("bias", TensorType((layer.out,), I32)): _biases(layer, rng),
     }  # fmt: skip
     if start is not None:
         state = Value("residual", TensorType(start.shape, DType(start.dtype.name)))
-        constants[state] = start
+        own[state] = start
     inputs = [
-        _gradient(layer),
-        Value("exponent", TensorType((1,), I32)),
+        _gradient(layer, dtype),
+        exponent,
         Value("x", int8((1, h, w, saved), 0.05, -7)),
         Value("learning_rate", TensorType((1,), F32)),
-        *constants,
+        *own,
     ]
     assert moving_shape(attrs, trained.type.shape)[0] == (len(layer.update) or layer.out)
-    return make_case("weight_update", f"{layer.name}_{rule}", inputs, constants, attrs,
-                 updates=list(constants)[1:])  # fmt: skip
+    name = f"{layer.name}_{rule}" + "_float" * (dtype is F32)
+    return make_case("weight_update", name, inputs, {**constants, **own}, attrs,
+                 updates=list(own)[1:])  # fmt: skip
 
 
 def _biases(layer: Layer, rng: np.random.Generator) -> Array:
@@ -178,11 +185,11 @@ def _filters(layer: Layer, rng: np.random.Generator) -> tuple[Value, Value, list
     return found[0], found[1], arrays
 
 
-def _gradient(layer: Layer) -> Value:
+def _gradient(layer: Layer, dtype: DType) -> Value:
     a = layer.window
     size = [
         (layer.size[i] + a.pads[i] + a.pads[i + 2] - a.dilations[i] * (layer.kernel[i] - 1) - 1)
         // a.strides[i] + 1
         for i in (0, 1)
     ]  # fmt: skip
-    return Value("g", TensorType((1, *size, layer.out), DType.INT8))
+    return Value("g", TensorType((1, *size, layer.out), dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from tinsmith.ir.dtypes import Array, Quant
@@ -79,6 +80,11 @@ def some(rule: str = "residual8") -> Scheme:
             Update(last=3, weights=0.5),
         ),
     )
+
+
+def real_gradients(scheme: Scheme) -> Scheme:
+    """The same with float32 gradients."""
+    return msgspec.structs.replace(scheme, gradients="float32")
 
 
 def samples(graph: Graph, count: int, seed: int = 0) -> list[list[Array]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinsmith.ir.dtypes import DType, TensorType, int8
+from tinsmith.ir.dtypes import Array, DType, TensorType, int8
 from tinsmith.ir.graph import Value
 from tinsmith.ops.pool_gradient import GatherChannelsAttrs, PoolGradientAttrs
 from tinsmith.ops.quantize_gradient import ClipMaskAttrs, mask_bytes
@@ -32,6 +32,7 @@ def quantize_cases() -> list[TrainingCase]:
         inputs += [mask] if masked else []
         name = f"{h}x{w}x{c}" + "_masked" * masked
         cases.append(make_case("quantize_gradient", name, inputs, constants))
+        cases.append(make_case("scale_gradient", name, inputs, constants))
         dy = inputs[0]
         if masked:
             cases.append(make_case("mask_gradient", name, [dy, mask], {}))
@@ -101,23 +102,31 @@ def loss_cases() -> list[TrainingCase]:
     return cases
 
 
+def exponent_of(dtype: DType) -> tuple[Value, dict[Value, Array]]:
+    """The exponent of a gradient, and its array when it is a constant."""
+    value = Value("exponent", TensorType((1,), I32))
+    return value, {value: np.zeros(1, np.int32)} if dtype is F32 else {}
+
+
 def bias_cases() -> list[TrainingCase]:
-    cases: list[TrainingCase] = []
-    for h, w, c in ((4, 4, 16), (1, 1, 10), (7, 5, 3)):
-        rng = rng_of("bias_update", f"{c}")
-        coefficient = rng.uniform(1e5, 1e9, c).astype(np.float32)
-        coefficient[c // 2] = 0
-        constants = {
-            Value("coefficient", TensorType((c,), F32)): coefficient,
-            Value("bias", TensorType((c,), I32)): rng.integers(-(2**30), 2**30, c, np.int32),
-        }
-        inputs = [
-            Value("g", TensorType((1, h, w, c), DType.INT8)),
-            Value("exponent", TensorType((1,), I32)),
-            Value("learning_rate", TensorType((1,), F32)),
-            *constants,
-        ]
-        cases.append(
-            make_case("bias_update", f"{h}x{w}x{c}", inputs, constants, updates=list(constants)[1:])
-        )
-    return cases
+    sizes = (4, 4, 16), (1, 1, 10), (7, 5, 3)
+    return [_bias_case(*s, dtype) for s in sizes for dtype in (DType.INT8, F32)]
+
+
+def _bias_case(h: int, w: int, c: int, dtype: DType) -> TrainingCase:
+    rng = rng_of("bias_update", f"{c}")
+    coefficient = rng.uniform(1e5, 1e9, c).astype(np.float32)
+    coefficient[c // 2] = 0
+    exponent, constants = exponent_of(dtype)
+    own = {
+        Value("coefficient", TensorType((c,), F32)): coefficient,
+        Value("bias", TensorType((c,), I32)): rng.integers(-(2**30), 2**30, c, np.int32),
+    }
+    inputs = [
+        Value("g", TensorType((1, h, w, c), dtype)),
+        exponent,
+        Value("learning_rate", TensorType((1,), F32)),
+        *own,
+    ]
+    name = f"{h}x{w}x{c}" + "_float" * (dtype is F32)
+    return make_case("bias_update", name, inputs, {**constants, **own}, updates=list(own)[1:])

@@ -43,9 +43,9 @@ def correlate(x: Array, w: Array, attrs: ConvolutionAttrs, fill: float) -> Array
         x = x[:, :: attrs.strides[0], :: attrs.strides[1]]
         return (x.reshape(-1, x.shape[3]) @ w.reshape(out, -1).T).reshape(*x.shape[:3], out)
     if per_group == 1 and out == attrs.groups:
-        padded = _pad(x, (kh, kw), size, attrs, fill)
+        padded = padded_input(x, (kh, kw), size, attrs, fill)
         y = np.zeros((x.shape[0], *size, out), x.dtype)
-        for i, j, rows, columns in _taps((kh, kw), size, attrs):
+        for i, j, rows, columns in taps((kh, kw), size, attrs):
             y += padded[:, rows, columns] * w[:, i, j, 0]
         return y
     windows = patches(x, (kh, kw), size, attrs, fill)
@@ -70,9 +70,9 @@ def input_gradient(g: Array, w: Array, attrs: ConvolutionAttrs, shape: Shape) ->
         spread = np.zeros(shape, g.dtype)
         spread[:, :: attrs.strides[0], :: attrs.strides[1]] = dx
         return spread
-    padded = _pad(np.zeros(shape, g.dtype), (kh, kw), size, attrs, 0)
+    padded = padded_input(np.zeros(shape, g.dtype), (kh, kw), size, attrs, 0)
     per_out = out // attrs.groups
-    for i, j, rows, columns in _taps((kh, kw), size, attrs):
+    for i, j, rows, columns in taps((kh, kw), size, attrs):
         target = padded[:, rows, columns]
         if per_group == 1 and per_out == 1:
             target += g * w[:, i, j, 0]
@@ -97,9 +97,9 @@ def filter_gradient(
         return (g.reshape(-1, out).T @ x.reshape(-1, channels)).reshape(out, 1, 1, channels)
     groups = x.shape[3] // channels
     per_out = out // groups
-    padded = _pad(x, kernel, size, attrs, 0)
+    padded = padded_input(x, kernel, size, attrs, 0)
     dw = np.empty((out, *kernel, channels), x.dtype)
-    for i, j, rows, columns in _taps(kernel, size, attrs):
+    for i, j, rows, columns in taps(kernel, size, attrs):
         window = padded[:, rows, columns]
         if channels == 1 and per_out == 1:
             dw[:, i, j, 0] = np.einsum("nhwc,nhwc->c", g, window)
@@ -119,7 +119,7 @@ def _slices(group: int, per_out: int, per_group: int) -> tuple[slice, slice]:
     )
 
 
-def _pad(x: Array, kernel: Pair, out: Pair, attrs: ConvolutionAttrs, fill: float) -> Array:
+def padded_input(x: Array, kernel: Pair, out: Pair, attrs: ConvolutionAttrs, fill: float) -> Array:
     """x with its border, as far as windows reach."""
     reach = [
         max(
@@ -134,7 +134,7 @@ def _pad(x: Array, kernel: Pair, out: Pair, attrs: ConvolutionAttrs, fill: float
     return padded
 
 
-def _taps(
+def taps(
     kernel: Pair, out: Pair, attrs: ConvolutionAttrs
 ) -> Iterator[tuple[int, int, slice, slice]]:
     """(i, j, rows, columns): the part of the padded input that tap (i, j) reads."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..ir.dtypes import Array, TensorType
+from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Absent, NoAttrs, OpDef, no_macs
 
@@ -37,6 +37,10 @@ class GradientContext(Protocol):
     def learning_rate(self) -> Value: ...
     @property
     def rule(self) -> str: ...
+    @property
+    def gradients(self) -> str:
+        """Of convolutions' sums: int8 or float32."""
+        ...
 
     def wants(self, value: Value) -> bool:
         """Whether something that trains lies at or above `value`."""
@@ -137,6 +141,11 @@ def shared_exponent(t: Array) -> int:
     if bits >= 0x7F800000:
         return -126
     return max(-126, ((bits + 0x1FFFF) >> 23) - 133)
+
+
+def is_gradient(g: TensorType) -> bool:
+    """Whether it can be the gradient of a convolution's sums: int8 with an exponent, or float32."""
+    return g.dtype in (DType.INT8, DType.FLOAT32)
 
 
 def unpack_mask(mask: Array, shape: tuple[int, ...]) -> Array:

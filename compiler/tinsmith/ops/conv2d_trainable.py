@@ -94,7 +94,7 @@ def macs(node: Node) -> int:
 
 
 def gradient(node: Node, gradients: Sequence[Gradient | None], context: GradientContext) -> None:
-    """int8 gradient of the sums, from it the input's gradient and, at once, the updates."""
+    """The gradient of the sums, from it the input's gradient and, at once, the updates."""
     from .conv2d_input_gradient import InputGradientAttrs
 
     attrs: Conv2dTrainableAttrs = node.attrs
@@ -105,9 +105,7 @@ def gradient(node: Node, gradients: Sequence[Gradient | None], context: Gradient
     factor = np.where(dead, 0.0, scales * x.type.scale / node.y.scale * dy.factor)
     mask = context.mask(node.outputs[0], *attrs.q_clamp)
     factors = context.constant(f"{node.name}.factor", factor.astype(np.float32))
-    g, exponent = context.emit(
-        "quantize_gradient", [dy.value, factors, mask], None, f"{node.name}.gradient"
-    )
+    g, exponent = _gradient_of_sums(node, [dy.value, factors, mask], context)
     if context.wants(x):
         window = InputGradientAttrs(
             attrs.strides, attrs.pads, attrs.dilations, attrs.groups, attrs.trained_channels,
@@ -131,6 +129,17 @@ def gradient(node: Node, gradients: Sequence[Gradient | None], context: Gradient
         (new_bias,) = context.emit("bias_update", inputs, None, f"{bias.name}.new")
     if new_bias is not bias:
         context.update(bias, new_bias)
+
+
+def _gradient_of_sums(
+    node: Node, inputs: Sequence[Value], context: GradientContext
+) -> Sequence[Value]:
+    """(g, exponent): int8, or float32 with an exponent that is always 0."""
+    name = f"{node.name}.gradient"
+    if context.gradients == "int8":
+        return context.emit("quantize_gradient", inputs, None, name)
+    (g,) = context.emit("scale_gradient", inputs, None, name)
+    return g, context.constant(f"{node.name}.exponent", np.zeros(1, np.int32))
 
 
 def _update_weights(

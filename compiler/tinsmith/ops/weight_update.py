@@ -12,6 +12,9 @@ bias_update(g, exponent, learning_rate[1], coefficient[O], bias) → bias'
     step  = float32(Σ over pixels of g) · ((coefficient[o] · learning_rate) · 2^exponent)
     bias' = clamp(bias − rint(step), ±2^30), where the coefficient is not 0
 
+g is int8, or float32 with the exponent 0, a constant; then sums are float32, in the order of
+`ops/_ordered_sums.py`.
+
 residual: int8 of `trained`'s shape for residual8 (its rows `update_channels` only), uint8[⌈n/2⌉]
 for residual4, uint32[1], the generator's state, for stochastic: it draws once per weight of a
 channel that is touched, in storage order. The rule nearest has none.
@@ -30,7 +33,8 @@ from ..ir.graph import Node
 from ..ir.opdef import NoAttrs
 from . import _rounding
 from ._convolution import ConvolutionAttrs, exact_float, filter_gradient
-from ._gradient import power_of_two, training_op
+from ._gradient import is_gradient, power_of_two, training_op
+from ._ordered_sums import ordered_filter_gradient, ordered_sum
 
 _BIAS_LIMIT = 2**30
 
@@ -63,7 +67,7 @@ def residual_start(attrs: WeightUpdateAttrs, shape: Shape, name: str) -> Array |
 def infer(types: Sequence[TensorType], attrs: WeightUpdateAttrs) -> Sequence[TensorType]:
     g, exponent, x, rate, coefficient, trained, bias = types[:7]
     out = trained.shape[0]
-    if g.dtype is not DType.INT8 or g.shape[3] != out or exponent.shape != (1,):
+    if not is_gradient(g) or g.shape[3] != out or exponent.shape != (1,):
         raise ValueError(f"{g} is not a gradient for {trained}")
     rows = moving_shape(attrs, trained.shape)[0]
     channels = trained.shape[3] * (rows if attrs.groups == out else attrs.groups)
@@ -83,15 +87,18 @@ def infer(types: Sequence[TensorType], attrs: WeightUpdateAttrs) -> Sequence[Ten
 
 
 def weight_gradient(node: Node, g: Array, x: Array) -> Array:
-    """Σ over pixels of g · (x − z_x) of the weights that move, exact in float32 or float64."""
+    """Σ over pixels of g · (x − z_x) of the weights that move, exact in float32 or float64; in
+    order where the graph's gradients are float32."""
     attrs: WeightUpdateAttrs = node.attrs
     trained = node.inputs[5].type
-    exact = exact_float(g.shape[1] * g.shape[2], 127 * 255)
+    ordered = node.x.dtype is DType.FLOAT32
+    exact = np.float32 if ordered else exact_float(g.shape[1] * g.shape[2], 127 * 255)
     if attrs.update_channels:
         g = g[..., list(attrs.update_channels)]
     centred = x.astype(exact) - exact(node.inputs[2].type.zero_point)
     kernel = (trained.shape[1], trained.shape[2])
-    return filter_gradient(g.astype(exact), centred, kernel, trained.shape[3], attrs)
+    gradient = ordered_filter_gradient if ordered else filter_gradient
+    return gradient(g.astype(exact), centred, kernel, trained.shape[3], attrs)
 
 
 def step_scale(coefficient: Array, rate: Array, exponent: Array) -> Array:
@@ -143,8 +150,8 @@ def macs(node: Node) -> int:
 def infer_bias(types: Sequence[TensorType], attrs: NoAttrs) -> Sequence[TensorType]:
     del attrs
     g, exponent, rate, coefficient, bias = types
-    if g.dtype is not DType.INT8 or exponent.shape != (1,) or rate.shape != (1,):
-        raise ValueError(f"takes an int8 gradient, exponent and rate, not {g}, {exponent}, {rate}")
+    if not is_gradient(g) or exponent.shape != (1,) or rate.shape != (1,):
+        raise ValueError(f"takes a gradient, exponent and rate, not {g}, {exponent}, {rate}")
     if bias.shape != g.shape[-1:] or coefficient.shape != bias.shape:
         raise ValueError(f"{g} is not a gradient for {bias}")
     return (TensorType(bias.shape, DType.INT32),)
@@ -152,9 +159,11 @@ def infer_bias(types: Sequence[TensorType], attrs: NoAttrs) -> Sequence[TensorTy
 
 def update_bias(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     """int32[O]."""
-    del node
     g, exponent, rate, coefficient, bias = arrays
-    db = g.reshape(-1, g.shape[-1]).sum(axis=0, dtype=np.int64).astype(np.float32)
+    if node.x.dtype is DType.FLOAT32:
+        db = ordered_sum(g)
+    else:
+        db = g.reshape(-1, g.shape[-1]).sum(axis=0, dtype=np.int64).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         step = np.rint(db * step_scale(coefficient, rate, exponent))
     moved = _rounding.bounded(step, np.float32(_BIAS_LIMIT))

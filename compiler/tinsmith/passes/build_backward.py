@@ -16,7 +16,7 @@ NAME = "build_backward"
 def run(graph: Graph, context: PassContext) -> Graph:
     scheme: Scheme = context.options["scheme"]
     root = logits(graph)
-    backward = Backward(graph, scheme.rule, NAME)
+    backward = Backward(graph, scheme.rule, NAME, scheme.gradients)
     if not backward.wants(root):
         raise SchemeError("nothing that trains reaches the model's output")
     if root.type.dtype is not DType.INT8:

@@ -42,9 +42,10 @@ def wanted_values(graph: Graph) -> set[Value]:
 class Backward:
     """Implements `ops._gradient.GradientContext` for one graph."""
 
-    def __init__(self, graph: Graph, rule: str, pass_name: str) -> None:
+    def __init__(self, graph: Graph, rule: str, pass_name: str, gradients: str = "int8") -> None:
         self.graph = graph
         self.rule = rule
+        self.gradients = gradients
         self.rewriter = Rewriter(graph, pass_name)
         name = self.rewriter.unique("learning_rate")
         self.learning_rate = Value(name, LEARNING_RATE)

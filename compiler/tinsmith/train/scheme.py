@@ -42,7 +42,7 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: int | None = None
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
     rule: Rule = "residual8"
-    gradients: Literal["int8"] = "int8"
+    gradients: Literal["int8", "float32"] = "int8"
     update: tuple[Update, ...] = ()
 
 

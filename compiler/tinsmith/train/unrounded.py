@@ -140,6 +140,10 @@ def _quantize_gradient(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     return t, np.zeros(1, np.int32)
 
 
+def _scale_gradient(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
+    return _quantize_gradient(node, arrays)[:1]
+
+
 def _input_gradient(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     g, exponent, frozen, trained = arrays
     w = whole_filter(frozen, trained, node.attrs.trained_channels).astype(g.dtype)
@@ -194,6 +198,7 @@ UNROUNDED: Mapping[str, Reference] = {
     "softmax_cross_entropy": _cross_entropy,
     "mse_loss": _mse,
     "quantize_gradient": _quantize_gradient,
+    "scale_gradient": _scale_gradient,
     "conv2d_input_gradient": _input_gradient,
     "weight_update": float_weight_update,
     "bias_update": float_bias_update,

@@ -32,7 +32,8 @@ def _weights_apply(node: Node, graph: Graph) -> bool:
     attrs = node.attrs
     out, kernel_h, kernel_w, channels = node.inputs[5].type.shape
     return (
-        is_pointwise((kernel_h, kernel_w), attrs)
+        portable.takes_int8(node)
+        and is_pointwise((kernel_h, kernel_w), attrs)
         and attrs.strides == (1, 1)
         and node.x.shape[0] == 1
         and _pixels(node) >= 4

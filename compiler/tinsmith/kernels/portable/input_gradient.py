@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node, Value
 from ...ops._convolution import is_pointwise
 from ...ops.conv2d_input_gradient import InputGradientAttrs
@@ -17,7 +18,7 @@ FILTERS = 2  # position of `frozen` among the inputs
 
 
 def view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    """in_*: of dx; out_*: of g."""
+    """in_*: of dx; out_*: of g. real: g is float32."""
     del graph
     attrs: InputGradientAttrs = node.attrs
     _, in_h, in_w, in_c = attrs.shape
@@ -42,6 +43,7 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "out_per_group": out_c // attrs.groups,
         "pixels": in_h * in_w,
         "parts": _filters.parts(node, FILTERS, in_c // attrs.groups),
+        "real": node.x.dtype is DType.FLOAT32,
     }
 
 
@@ -139,7 +141,7 @@ def pointwise_lead(node: Node, index: int) -> int | None:
 
 def _rows_lead(node: Node, ahead: int) -> int:
     _, in_h, in_w, in_c = node.attrs.shape
-    _, out_h, out_w, out_c = node.x.shape
+    out_h, row_bytes = node.x.shape[1], node.x.bytes // node.x.shape[1]
     stride = node.attrs.strides[0]
     lead, lowest = 0, out_h
     needed = [out_h] * (in_h + ahead)  # by row iy and all after it
@@ -151,7 +153,7 @@ def _rows_lead(node: Node, ahead: int) -> int:
     for iy in range(in_h):
         first = needed[iy + ahead]
         if first < out_h:
-            lead = max(lead, (iy + 1) * 4 * in_w * in_c - first * out_w * out_c)
+            lead = max(lead, (iy + 1) * 4 * in_w * in_c - first * row_bytes)
     return lead
 
 
@@ -172,20 +174,20 @@ def _line_elements(node: Node) -> int:
     return (sum(_margins(node)) + node.x.shape[2]) * node.x.shape[3]
 
 
-def _applies(node: Node, graph: Graph) -> bool:
+def applies(node: Node, graph: Graph) -> bool:
     del graph
     split = node.inputs[FILTERS].type.elements and node.inputs[FILTERS + 1].type.elements
     return node.x.shape[0] == 1 and not (split and node.attrs.groups > 1)
 
 
-def _pointwise_applies(node: Node, graph: Graph) -> bool:
+def pointwise_applies(node: Node, graph: Graph) -> bool:
     plain = is_pointwise(_kernel(node), node.attrs) and node.attrs.strides == (1, 1)
-    return plain and _applies(node, graph)
+    return plain and applies(node, graph)
 
 
-def _depthwise_applies(node: Node, graph: Graph) -> bool:
+def depthwise_applies(node: Node, graph: Graph) -> bool:
     single = node.attrs.groups == node.x.shape[3] == node.attrs.shape[3]
-    return single and _applies(node, graph)
+    return single and applies(node, graph)
 
 
 def _depthwise_scratch(node: Node, graph: Graph) -> int:
@@ -193,7 +195,7 @@ def _depthwise_scratch(node: Node, graph: Graph) -> int:
     return max(1, *(len(p.taps) for p in phases(node, 0))) * _line_elements(node)
 
 
-def _general_scratch(node: Node, graph: Graph) -> int:
+def general_scratch(node: Node, graph: Graph) -> int:
     del graph
     return 8 * math.prod(_kernel(node))
 
@@ -203,11 +205,11 @@ KERNELS = (
         name="conv2d_input_gradient",
         op="conv2d_input_gradient",
         template="ops/conv2d_input_gradient.c.j2",
-        applies=_applies,
+        applies=applies,
         view=view,
         constants=constants,
         state=state,
-        scratch_bytes=_general_scratch,
+        scratch_bytes=general_scratch,
         lead_bytes=lead_bytes,
         instructions=lambda node, graph: 4.0 * node.op.macs(node) + 30.0 * node.y.elements,
     ),
@@ -215,7 +217,7 @@ KERNELS = (
         name="pointwise_input_gradient",
         op="conv2d_input_gradient",
         template="ops/pointwise_input_gradient.c.j2",
-        applies=_pointwise_applies,
+        applies=pointwise_applies,
         view=view,
         constants=constants,
         state=state,
@@ -226,7 +228,7 @@ KERNELS = (
         name="depthwise_input_gradient",
         op="conv2d_input_gradient",
         template="ops/depthwise_input_gradient.c.j2",
-        applies=_depthwise_applies,
+        applies=depthwise_applies,
         view=depthwise_view,
         constants=constants,
         state=state,

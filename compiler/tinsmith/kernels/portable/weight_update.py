@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node, Value
 from ...ops._convolution import is_pointwise
 from ...ops.weight_update import WeightUpdateAttrs, moving_shape
@@ -128,19 +129,25 @@ def _plane(node: Node) -> tuple[int, int]:
     return reach[0], reach[1]
 
 
-def _is_depthwise(node: Node) -> bool:
-    return node.attrs.groups > 1 and node.attrs.groups == node.x.shape[3]
+def takes_int8(node: Node) -> bool:
+    """Whether its gradient is int8, not float32."""
+    return node.x.dtype is DType.INT8
+
+
+def is_depthwise(node: Node) -> bool:
+    """Whether every output channel has one input channel of its own."""
+    out, channels = node.x.shape[3], node.inputs[_TRAINED].type.shape[3]
+    return node.attrs.groups == out > 1 and channels == 1 and node.x.shape[0] == 1
 
 
 def _applies(node: Node, graph: Graph) -> bool:
     del graph
-    return node.x.shape[0] == 1 and not node.attrs.update_channels
+    return takes_int8(node) and node.x.shape[0] == 1 and not node.attrs.update_channels
 
 
 def _depthwise_applies(node: Node, graph: Graph) -> bool:
     del graph
-    single = node.inputs[_TRAINED].type.shape[3] == 1
-    return node.x.shape[0] == 1 and _is_depthwise(node) and single
+    return takes_int8(node) and is_depthwise(node)
 
 
 def _depthwise_scratch(node: Node, graph: Graph) -> int:
@@ -149,7 +156,8 @@ def _depthwise_scratch(node: Node, graph: Graph) -> int:
     return node.x.shape[1] * node.x.shape[2] + plane_h * plane_w
 
 
-def _moving(node: Node) -> int:
+def moving(node: Node) -> int:
+    """How many weights move."""
     return int(np.prod(moving_shape(node.attrs, node.inputs[_TRAINED].type.shape)))
 
 
@@ -162,7 +170,7 @@ KERNELS = (
         view=rows_view,
         constants=constants,
         state=state,
-        instructions=lambda node, graph: 2.5 * node.op.macs(node) + 35.0 * _moving(node),
+        instructions=lambda node, graph: 2.5 * node.op.macs(node) + 35.0 * moving(node),
     ),
     Kernel(
         name="depthwise_weight_update",
@@ -173,7 +181,7 @@ KERNELS = (
         constants=constants,
         state=state,
         scratch_bytes=_depthwise_scratch,
-        instructions=lambda node, graph: 2.4 * node.op.macs(node) + 35.0 * _moving(node),
+        instructions=lambda node, graph: 2.4 * node.op.macs(node) + 35.0 * moving(node),
     ),
     Kernel(
         name="bias_update",
