@@ -100,6 +100,12 @@ class NotAuthentic(CompileError):
     exit_code = 1
 
 
+class Refused(CompileError):
+    """The secure world of a protected project did not authorise an inference."""
+
+    exit_code = 1
+
+
 class MissingTool(CompileError):
     """A compiler, emulator or package is not installed."""
 

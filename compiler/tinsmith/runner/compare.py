@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 import numpy as np
@@ -28,7 +28,7 @@ class Mismatch:
     """Where device and oracle differ first: by sample, then by order of execution.
 
     index: of the element, in the device's layout. count: differing elements of `elements`.
-    node: None when only the outputs differ and no node does.
+    node: None when only the outputs differ and no node does, and in a protected project.
     """
 
     sample: int
@@ -39,9 +39,11 @@ class Mismatch:
     got: float
     count: int
     elements: int
+    protected: bool = False
 
     def error(self) -> VerificationFailed:
         op = "" if self.node is None else f"{self.node.op.name} "
+        unknown = "only the outputs of a protected project can be compared, not its nodes"
         origin = self.node.origin if self.node is not None else None
         return VerificationFailed(
             f"sample {self.sample}: {op}{self.value.name!r} differs from the oracle in "
@@ -49,6 +51,7 @@ class Mismatch:
             f"{self.got:g}",
             node=str(origin) if origin is not None and origin.onnx_op else None,
             expected=f"{self.expected:g}",
+            hint=unknown if self.protected else None,
         )
 
 
@@ -96,6 +99,8 @@ def verify(
         mismatch = mismatch or _output_difference(
             graph, first, [(g[first], e[first]) for g, e in pairs]
         )
+    if mismatch is not None and project.protected:
+        mismatch = replace(mismatch, protected=True)
     return VerifyResult(len(samples[0]), mismatch, largest, result)
 
 
@@ -104,9 +109,12 @@ def find_first_difference(
 ) -> Mismatch | None:
     """Rebuild with a trace, run one sample, compare node by node.
 
-    None if no node differs, or if the trace does not fit on the board beside the model.
+    None if no node differs, if the trace does not fit on the board beside the model, or for a
+    protected project: its secure image starts only the firmware it was made with.
     """
     graph = project.graph
+    if project.protected:
+        return None
     try:
         build(project.folder, project.board, trace=True)
     except DoesNotFit:

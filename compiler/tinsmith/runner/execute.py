@@ -110,15 +110,32 @@ def trace_sequence(
 
 
 def command(elf: Path, board: Board) -> list[str]:
-    """The command that runs an ELF. Raises MissingTool, CompileError without an emulator."""
+    """The command that runs an ELF; with a secure image beside it, that one, which starts `elf`.
+
+    Raises MissingTool, CompileError without an emulator.
+    """
+    secure = elf.with_name("secure.elf")
+    if secure.is_file():
+        return _pair_command(secure.resolve(), elf.resolve(), board)
     if board.is_host:
         return [str(elf.resolve())]
+    return _emulator(elf.resolve(), board)
+
+
+def _emulator(elf: Path, board: Board) -> list[str]:
     machine = emulated(board)
     if not machine.emulator:
         raise CompileError(f"board {board.name} has no emulator")
     program = find_program(machine.emulator[0], machine.debian_packages, f"board {board.name}")
-    rest = [a.replace("{elf}", str(elf.resolve())) for a in machine.emulator[1:]]
+    rest = [a.replace("{elf}", str(elf)) for a in machine.emulator[1:]]
     return [program, *rest]
+
+
+def _pair_command(secure: Path, nonsecure: Path, board: Board) -> list[str]:
+    if board.is_host:
+        return [str(secure), str(nonsecure)]
+    loaded = str(nonsecure).replace(",", ",,")  # QEMU's escape
+    return [*_emulator(secure, board), "-device", f"loader,file={loaded}"]
 
 
 class PowerCut(Exception):

@@ -17,6 +17,7 @@ _RECORD = struct.Struct("<IIQ")
 _TRACE = struct.Struct("<iIQ")
 
 POWER_CUT = 14
+REFUSED = 8  # ts_status.h
 # Exit statuses of the firmware (harness.h).
 EXIT_TEXTS = {
     10: "it found no samples.bin",

@@ -12,26 +12,28 @@ import numpy as np
 
 from ..codegen.project import read_graph
 from ..codegen.report import read_report
-from ..errors import CompileError, InternalError
+from ..errors import CompileError, InternalError, Refused
 from ..ir.dtypes import Array
 from ..ir.graph import Graph
 from ..machine.board import Board, emulated, load_board
 from ..quant.arithmetic import dequantize_array
 from ..quant.samples import load_samples, match_samples
 from ..toolchain.compile_c import firmware, rebuild_if_changed
+from ..trust.manifest import check_manifest
 from .execute import PROCESSES, Progress, run_samples
-from .protocol import Result, Sample
+from .protocol import REFUSED, Result, Sample
 
 Inputs = Mapping[str, Array] | Array | str | Path
 
 
 @dataclass(frozen=True)
 class Project:
-    """A compiled project, read back."""
+    """A compiled project, read back. protected: it has a secure and a non-secure image."""
 
     folder: Path
     graph: Graph
     board: Board
+    protected: bool = False
 
     def elf(self, *, trace: bool = False) -> Path:
         """The ELF that runs here: for a board with a twin, the twin's."""
@@ -74,7 +76,7 @@ def open_project(folder: str | PathLike[str]) -> Project:
     """Raises CompileError when the folder is not a compiled project."""
     path = Path(folder)
     report = read_report(path)
-    return Project(path, read_graph(path), load_board(report.board))
+    return Project(path, read_graph(path), load_board(report.board), report.trust is not None)
 
 
 def device_samples(graph: Graph, inputs: Inputs) -> list[Array]:
@@ -115,9 +117,13 @@ def run_project(
 ) -> RunResult:
     """`run` of samples that are in the device's layout and dtype.
 
-    A project whose C was changed since it was built is built again.
+    A project whose C was changed since it was built is built again; the images of a protected one
+    must be those of its manifest. Raises NotAuthentic.
     """
-    rebuild_if_changed(project.folder, project.board)
+    if project.protected:
+        check_manifest(project.folder)
+    else:
+        rebuild_if_changed(project.folder, project.board)
     elf = project.elf()
     if not elf.is_file():
         raise CompileError(
@@ -164,7 +170,12 @@ def to_onnx_layout(graph: Graph, index: int, array: Array) -> Array:
 
 
 def check_status(results: Sequence[Result]) -> None:
-    """Raises InternalError when a run did not succeed."""
+    """Raises InternalError when a run did not succeed, Refused when it was not authorised."""
     for index, result in enumerate(results):
+        if result.status == REFUSED:
+            raise Refused(
+                f"sample {index}: the secure world refused to authorise the inference",
+                hint="its quota of queries per boot is used up, or the calls were out of order",
+            )
         if result.status != 0:
             raise InternalError(f"sample {index}: the model returned status {result.status}")
