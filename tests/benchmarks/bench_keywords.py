@@ -6,8 +6,8 @@
 Each of the six speakers in turn is the one who was left out. The quantised network learns N words
 of theirs (takes 0 … 19, every digit as often), one at a time, in the simulator that is bit-exact
 with the device, and keeps its classifier. `new` is the accuracy on 250 other words of theirs (takes
-25 … 49), `known` on the 250 official test words of the other five: what it forgets. The rate of a
-case is the best of RATES by the mean over speakers on takes 20 … 24, with 100 words and seed 0.
+25 … 49), `known` on the 250 official test words of the other five: what it forgets. The rate is the
+best of the case's by the mean over speakers and N on takes 20 … 24, with seed 0.
 --device compiles one setting for the emulated Cortex-M7, trains there and compares every bit.
 Runs that RESULTS.jsonl has already are skipped.
 """
@@ -42,8 +42,8 @@ from tinsmith.train.simulate import Trainer, fit
 from tinsmith.train.variations import Variation
 
 SPEAKERS, SEEDS, EPOCHS = range(6), range(3), 8
-COUNTS, TUNED_AT = (10, 30, 100, 200), 100
-RATES = (0.00125, 0.0004, 0.004)
+COUNTS, USUAL = (10, 30, 100, 200), 100
+RATES = (0.0125, 0.004, 0.04)
 BIASES = Update(node="*", bias=True)
 DEFAULT = "biases, and the weights of the last 4 layers"
 
@@ -53,16 +53,17 @@ class Case(msgspec.Struct, frozen=True):
 
     name: str
     update: tuple[Update, ...]
-    counts: tuple[int, ...] = (TUNED_AT,)
+    counts: tuple[int, ...] = (USUAL,)
     latent: bool = False
     replay: bool = False
+    rates: tuple[float, ...] = RATES
 
 
 LAST = (BIASES, Update(last=4, weights=1.0))
 CASES = (
     Case(DEFAULT, LAST, COUNTS),
-    Case("the same, and as many words of the five in between", LAST, (30, TUNED_AT), replay=True),
-    Case("the same, float32 latent weights and gradients", LAST, latent=True),
+    Case("the same, and as many words of the five in between", LAST, replay=True, rates=RATES[:1]),
+    Case("the same, float32 latent weights and gradients", LAST, latent=True, rates=RATES[:1]),
     Case("biases", (BIASES,)),
     Case("classifier", ()),
 )
@@ -172,21 +173,21 @@ class Results:
         self.done[self._key(result)] = result
 
     def rate(self, case: Case) -> float:
-        """The best of RATES at TUNED_AT words, by the new speakers' validation words."""
+        """The best of the case's by the new speakers' validation words."""
         grid = [[self.find(r) for r in runs] for runs in tuning(case)]
         return max(
-            zip(RATES, grid, strict=True),
+            zip(case.rates, grid, strict=True),
             key=lambda pair: np.mean([r["val"] if r else 0.0 for r in pair[1]]),
         )[0]
 
 
 def tuning(case: Case) -> list[list[Run]]:
-    """Per rate, the runs of all speakers."""
-    return [[Run(case.name, s, TUNED_AT, r, 0) for s in SPEAKERS] for r in RATES]
+    """Per rate, the runs of all speakers and numbers of words."""
+    return [[Run(case.name, s, n, r, 0) for n in case.counts for s in SPEAKERS] for r in case.rates]
 
 
 def final(case: Case, results: Results) -> list[Run]:
-    """What is reported of a case once its rate is known."""
+    """What is reported once the rate is known."""
     rate = results.rate(case)
     return [Run(case.name, s, n, rate, k) for n in case.counts for s in SPEAKERS for k in SEEDS]
 
@@ -194,9 +195,8 @@ def final(case: Case, results: Results) -> list[Run]:
 def measure(folder: Path, results: Results) -> None:
     for case in CASES:
         benches = [Bench(Speaker(folder, s), case) for s in SPEAKERS]
-        wanted = [Run(case.name, s, 0, 0.0, 0) for s in SPEAKERS]
-        wanted += [run for runs in tuning(case) for run in runs]
-        _make(wanted, benches, results)
+        _make([Run(case.name, s, 0, 0.0, 0) for s in SPEAKERS], benches, results)
+        _make([run for runs in tuning(case) for run in runs], benches, results)
         _make(final(case, results), benches, results)
 
 
@@ -230,7 +230,7 @@ def _row(name: str, count: int, rate: str, found: list[list[dict[str, Any]]]) ->
 
 
 def on_device(folder: Path, out: Path) -> None:
-    """Speaker 0's first lesson of TUNED_AT words on an emulated Cortex-M7, and in the simulator."""
+    """Speaker 0's first lesson of USUAL words on an emulated Cortex-M7, and in the simulator."""
     speaker, case = Speaker(folder, 0), CASES[0]
     compiled = compile_model(
         speaker.path / "model.onnx",
@@ -239,7 +239,7 @@ def on_device(folder: Path, out: Path) -> None:
         calibrate=speaker.path / "calibration.npz",
         train=Scheme(update=case.update),
     )
-    lesson, judge = speaker.lesson(case, TUNED_AT, 0), speaker.part(True, range(25, 50))
+    lesson, judge = speaker.lesson(case, USUAL, 0), speaker.part(True, range(25, 50))
     x, y = speaker.data["x"], speaker.data["label"]
     np.savez(out / "lesson.npz", x=x[lesson], y=y[lesson], x_test=x[judge], y_test=y[judge])
     learnt = learn(out, out / "lesson.npz", Settings(EPOCHS, RATES[0]))
