@@ -34,33 +34,62 @@ def build(
     *,
     trace: bool = False,
     extra_cflags: Sequence[str] = (),
+    objects: Sequence[Path] = (),
     peak_node: str | None = None,
 ) -> Path:
     """Compile and link; returns the ELF for `board` (its twin's, if any, lies beside it).
 
     Sources are the project's own `.c`, `runtime/` and `harness/` (see `harness.write_harness`).
     Beside the objects lie `.su` files with stack sizes, beside an ELF its `.map`.
-    With `trace` the model reports every node's output. `extra_cflags` go to compiler and linker.
+    With `trace` the model reports every node's output. `extra_cflags` go to compiler and linker,
+    `objects`, relative to the project, to the linker.
     `peak_node` is named when RAM does not suffice.
 
     Raises MissingTool without the compiler, DoesNotFit when the board's memory is too small,
     InternalError with the compiler's words when generated code does not compile.
     """
+    elf = firmware(project_dir, trace=trace)
+    output = elf.parent.relative_to(project_dir) / "obj"
+    flags = [*extra_cflags, *(["-DTS_TRACE"] if trace else [])]
+    sources = source_files(project_dir)
+    outputs = compile_sources(project_dir, board, sources, output, _INCLUDES, flags)
+    linked = [*outputs, *objects]
+    link_elf(project_dir, board, linked, elf, flags=extra_cflags, peak_node=peak_node)
+    if board.twin:
+        twin = firmware(project_dir, trace=trace, twin=True)
+        link_elf(
+            project_dir,
+            board,
+            linked,
+            twin,
+            script="link_twin.ld",
+            flags=extra_cflags,
+            peak_node=peak_node,
+        )
+    if not trace:
+        elf.with_name(_STAMP).write_text(_digest(project_dir))
+    return elf
+
+
+def compile_sources(
+    project_dir: Path,
+    board: Board,
+    sources: Sequence[Path],
+    objects: Path,
+    includes: Sequence[str],
+    flags: Sequence[str] = (),
+) -> list[Path]:
+    """Compile `sources` into the folder `objects`, which is emptied; all paths are relative to
+    `project_dir`. Raises as `build`."""
     target = board.target
     cc = find_program(target.cc, target.debian_packages, f"target {target.name}")
-    elf = firmware(project_dir, trace=trace)
-    objects = elf.parent.relative_to(project_dir) / "obj"
     shutil.rmtree(project_dir / objects, ignore_errors=True)
     (project_dir / objects).mkdir(parents=True)
-    flags = [*target.cflags, *extra_cflags, *(["-DTS_TRACE"] if trace else [])]
-    command = [cc, "-std=c11", _EXACT_FLOAT, *flags, *WARNINGS, "-fstack-usage"]
-    command += [f"-I{folder}" for folder in _INCLUDES if (project_dir / folder).is_dir()]
-    jobs: list[tuple[Path, Path]] = []
-    for source in source_files(project_dir):
-        jobs.append((source, objects / ("_".join(source.with_suffix(".o").parts))))
+    command = [cc, "-std=c11", _EXACT_FLOAT, *target.cflags, *flags, *WARNINGS, "-fstack-usage"]
+    command += [f"-I{folder}" for folder in includes if (project_dir / folder).is_dir()]
+    outputs = [objects / "_".join(source.with_suffix(".o").parts) for source in sources]
 
-    def compile_one(job: tuple[Path, Path]) -> None:
-        source, output = job
+    def compile_one(source: Path, output: Path) -> None:
         done = run_program([*command, "-c", source, "-o", output], project_dir)
         if done.returncode != 0:
             raise InternalError(
@@ -68,19 +97,8 @@ def build(
             )
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
-        list(pool.map(compile_one, jobs))
-    outputs = [output for _, output in jobs]
-    flags = [*target.cflags, *extra_cflags]
-    try:
-        _link(project_dir, board, [cc, *flags], outputs, elf, "link.ld")
-        if board.twin:
-            twin = firmware(project_dir, trace=trace, twin=True)
-            _link(project_dir, board, [cc, *flags], outputs, twin, "link_twin.ld")
-    except _Overflow as overflow:
-        raise _does_not_fit(board, overflow.bytes, peak_node) from None
-    if not trace:
-        elf.with_name(_STAMP).write_text(_digest(project_dir))
-    return elf
+        list(pool.map(compile_one, sources, outputs))
+    return outputs
 
 
 def rebuild_if_changed(project_dir: Path, board: Board) -> None:
@@ -110,34 +128,34 @@ def _digest(project_dir: Path) -> str:
     return digest.hexdigest()
 
 
-def _link(
+def link_elf(
     project_dir: Path,
     board: Board,
-    command: Sequence[str],
     objects: Sequence[Path],
     elf: Path,
-    script: str,
+    *,
+    script: str = "link.ld",
+    flags: Sequence[str] = (),
+    peak_node: str | None = None,
 ) -> None:
+    """Link `objects`, relative to `project_dir`, with a script of its `harness/`; raises as `build`.
+
+    flags: of the link besides the target's. peak_node: as there.
+    """
+    target = board.target
+    cc = find_program(target.cc, target.debian_packages, f"target {target.name}")
     output = elf.relative_to(project_dir)
-    argv: list[str | Path] = [*command, *objects, "-o", output]
+    argv: list[str | Path] = [cc, *target.cflags, *flags, *objects, "-o", output]
     argv += [f"-Wl,-Map={output.with_suffix('.map')}"]
     if not board.is_host:
         argv += ["-T", Path("harness") / script]
-    done = run_program([*argv, *board.target.ldflags], project_dir)
+    done = run_program([*argv, *target.ldflags], project_dir)
     if done.returncode == 0:
         return
     overflows = _OVERFLOW.findall(done.stderr)
     if not overflows:
         raise InternalError(f"linking for {board.name} failed:\n{tail(done.stderr)}")
-    raise _Overflow({name: int(count) for name, count in overflows})
-
-
-class _Overflow(Exception):
-    """The linker ran out of memory. bytes: too many, by region."""
-
-    def __init__(self, overflows: Mapping[str, int]) -> None:
-        super().__init__()
-        self.bytes = overflows
+    raise _does_not_fit(board, {name: int(count) for name, count in overflows}, peak_node)
 
 
 def _does_not_fit(board: Board, overflow: Mapping[str, int], peak_node: str | None) -> DoesNotFit:
