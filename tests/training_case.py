@@ -27,7 +27,8 @@ class TrainingCase:
     def state(self, seed: int = 0) -> dict[Value, Array]:
         """Of the initializers that are updated; the residual is drawn too."""
         rng = np.random.default_rng(seed + 1 + zlib.crc32(self.name.encode()))
-        return {v: _draw_state(v, self.graph.initializers[v], rng) for v in self.graph.state}
+        start = self.graph.initializers
+        return {v: _draw_state(v, start[v], rng, seed) for v in self.graph.state}
 
 
 def make_case(
@@ -80,7 +81,9 @@ def _draw(value: Value, rng: np.random.Generator, seed: int) -> Array:
     return dense.astype(np.float32)
 
 
-def _draw_state(value: Value, start: Array, rng: np.random.Generator) -> Array:
+def _draw_state(value: Value, start: Array, rng: np.random.Generator, seed: int) -> Array:
+    if value.name == "position":  # of a batch of up to five: its ends, its middle, and none
+        return np.array([(0, 4, 3, 2, 7, -1)[seed % 6]], np.int32)
     if value.name != "residual":
         return start
     if value.type.dtype is DType.UINT32:

@@ -26,6 +26,7 @@ from .training_small_cases import (
     loss_cases,
     quantize_cases,
 )
+from .training_velocity_cases import decaying_cases, velocity_cases
 
 PLAIN = ConvolutionAttrs()
 RULES = ("residual8", "residual4", "stochastic", "nearest")
@@ -94,6 +95,8 @@ def training_cases() -> list[TrainingCase]:
         for rule in RULES
         if layer.trained and (rule == "residual8" or layer.name in _EVERY_RULE)
     ]
+    updates = [c for c in cases if c.graph.nodes[0].op.name == "weight_update"]
+    cases += [*velocity_cases([*updates, *bias_cases()]), *decaying_cases(updates[::3])]
     return [*cases, *bias_cases(), *quantize_cases(), *elementwise_cases(), *loss_cases()]
 
 

@@ -15,19 +15,22 @@ _SLACK = 4  # tuned kernels read a row's last bytes as a whole word
 @dataclass(frozen=True)
 class StateBlock:
     """offsets: bytes from the start of the block, multiples of ALIGNMENT, in the order of the
-    graph's updates. bytes: of the whole block, a multiple of ALIGNMENT."""
+    graph's updates; state of the moment comes last. bytes: of the whole block, a multiple of
+    ALIGNMENT. stored_bytes: of its beginning, which stores and deltas hold."""
 
     offsets: Mapping[Value, int] = field(default_factory=dict[Value, int])
     bytes: int = 0
+    stored_bytes: int = 0
 
     @staticmethod
     def of(graph: Graph) -> StateBlock:
         offsets: dict[Value, int] = {}
-        top = 0
-        for value in graph.state:
+        top = stored = 0
+        for value in sorted(graph.state, key=graph.transient.__contains__):
             offsets[value] = top
             top += -(-value.type.bytes // ALIGNMENT) * ALIGNMENT
-        return StateBlock(offsets, top + _SLACK)
+            stored = stored if value in graph.transient else top
+        return StateBlock(offsets, top + _SLACK, stored if graph.transient else top + _SLACK)
 
     def pointer(self, state: Value, *, const: bool) -> str:
         """C: where a state lies, `state` being the block."""

@@ -68,6 +68,7 @@ def train_view(
         classes=classes,
         steps=tuple(step_views(program, functions, weights, state)),
         state_bytes=state.bytes,
+        stored_bytes=state.stored_bytes,
         state=tuple(_parts(graph, weights, state)),
     )
 
@@ -88,8 +89,13 @@ def base_hash(training: Graph) -> str:
 
 
 def _parts(graph: Graph, weights: Weights, state: StateBlock) -> Iterator[StateView]:
+    """What stores keep; state of the moment begins with zeros."""
     for value, offset in state.offsets.items():
         array = np.ravel(graph.initializers[value])
+        if value in graph.transient:
+            if array.any():
+                raise InternalError(f"%{value.name} is state of the moment, and not 0 at first")
+            continue
         start = ""
         if array.any():
             start = weights.add_array(value.name, "start", Constant(array))

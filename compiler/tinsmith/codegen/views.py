@@ -74,7 +74,7 @@ class StateView:
 @dataclass(frozen=True)
 class TrainView:
     """The training entry point. Offsets are in the arena; `classes` is None without a label;
-    `base_hash` is SHA-256 in hexadecimal."""
+    `base_hash` is SHA-256 in hexadecimal. stored_bytes: of the state, what stores hold."""
 
     base_hash: str
     arena_bytes: int
@@ -87,6 +87,7 @@ class TrainView:
     classes: int | None
     steps: tuple[StepView, ...]
     state_bytes: int
+    stored_bytes: int
     state: tuple[StateView, ...]
 
 

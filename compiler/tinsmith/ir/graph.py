@@ -142,6 +142,12 @@ class Graph:
         return found
 
     @cached_property
+    def transient(self) -> frozenset[Value]:
+        """The state that starts anew when a device does: stores and deltas leave it out."""
+        named = (n.inputs[i] for n in self.nodes for i in n.op.transient)
+        return frozenset(self.storage[v] for v in named if v in self.storage)
+
+    @cached_property
     def producer(self) -> Mapping[Value, Node]:
         return {v: n for n in self.nodes for v in n.outputs}
 

@@ -101,6 +101,7 @@ class OpDef:
         is_view: the output is the input's bytes under another shape.
         updates: (output, input) pairs: the output replaces the bytes of that input, which is state.
             A pair whose input or output a node lacks does not count.
+        transient: inputs that are state of the moment: no store keeps them.
         cases: test cases.
     """
 
@@ -117,6 +118,7 @@ class OpDef:
     relax: Callable[..., Any] | Absent = Absent("the TVM back end is not built yet")
     is_view: bool = False
     updates: tuple[tuple[int, int], ...] = ()
+    transient: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"OpDef({self.name})"

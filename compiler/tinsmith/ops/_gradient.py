@@ -30,6 +30,23 @@ class Gradient:
     factor: float = 1.0
 
 
+@dataclass(frozen=True)
+class Optimizer:
+    """How gradients become steps.
+
+    batch: samples whose gradients make one step. momentum, weight_decay: of SGD.
+    """
+
+    batch: int = 1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    @property
+    def keeps_velocity(self) -> bool:
+        """Whether gradients outlive their sample, in a state of their own."""
+        return self.batch > 1 or self.momentum > 0
+
+
 class GradientContext(Protocol):
     """Emits the backward pass; see `train/backward.py`."""
 
@@ -37,6 +54,13 @@ class GradientContext(Protocol):
     def learning_rate(self) -> Value: ...
     @property
     def rule(self) -> str: ...
+    @property
+    def optimizer(self) -> Optimizer: ...
+    @property
+    def position(self) -> Value | None:
+        """The state that counts the samples of a batch, int32[1]; None in batches of one."""
+        ...
+
     @property
     def gradients(self) -> str:
         """Of convolutions' sums: int8 or float32."""
@@ -82,6 +106,7 @@ def training_op(
     attrs: type = NoAttrs,
     macs: Callable[[Node], int] = no_macs,
     updates: tuple[tuple[int, int], ...] = (),
+    transient: tuple[int, ...] = (),
 ) -> OpDef:
     """The record of an operator that only `build_backward` makes."""
     made_here = Absent("build_backward makes it; no ONNX operator is like it")
@@ -97,6 +122,7 @@ def training_op(
         cases=Absent("its cases need state: tests/training_cases.py has them"),
         gradient=Absent("gradients of gradients are not needed"),
         updates=updates,
+        transient=transient,
     )
 
 

@@ -20,6 +20,7 @@ from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Absent, OpDef
 from ..quant.arithmetic import requantize, saturate
+from . import _velocity_updates
 from ._convolution import ConvolutionAttrs, correlate, exact_float
 from ._gradient import (
     Gradient,
@@ -118,15 +119,15 @@ def gradient(node: Node, gradients: Sequence[Gradient | None], context: Gradient
     if trained.type.elements:
         new_bias = _update_weights(node, g, exponent, dead, context)
     if attrs.train_bias:
-        coefficient = np.where(dead, 0.0, 1 / (scales * x.type.scale) ** 2).astype(np.float32)
-        inputs = [
-            g,
-            exponent,
-            context.learning_rate,
-            context.constant(f"{bias.name}.coefficient", coefficient),
-            new_bias,
-        ]
-        (new_bias,) = context.emit("bias_update", inputs, None, f"{bias.name}.new")
+        factors = np.where(dead, 0.0, 1 / (scales * x.type.scale) ** 2).astype(np.float32)
+        coefficient = context.constant(f"{bias.name}.coefficient", factors)
+        if context.optimizer.keeps_velocity:
+            new_bias = _velocity_updates.update_bias(
+                [g, exponent], coefficient, new_bias, bias.name, context
+            )
+        else:
+            inputs = [g, exponent, context.learning_rate, coefficient, new_bias]
+            (new_bias,) = context.emit("bias_update", inputs, None, f"{bias.name}.new")
     if new_bias is not bias:
         context.update(bias, new_bias)
 
@@ -151,22 +152,17 @@ def _update_weights(
     attrs: Conv2dTrainableAttrs = node.attrs
     x, frozen, trained, bias = node.inputs[:4]
     scales = channel_scales(frozen)
-    coefficient = np.where(dead, 0.0, 1 / scales**2).astype(np.float32)
+    factors = np.where(dead, 0.0, 1 / scales**2).astype(np.float32)
+    coefficient = context.constant(f"{trained.name}.coefficient", factors)
     depthwise = attrs.groups > 1
     saved = context.save(x, attrs.update_channels if depthwise else attrs.trained_channels)
+    if context.optimizer.keeps_velocity:
+        return _velocity_updates.update_weights(node, [g, exponent, saved], coefficient, context)
     update = WeightUpdateAttrs(
         attrs.strides, attrs.pads, attrs.dilations, attrs.groups, context.rule,
-        attrs.update_channels,
+        attrs.update_channels, context.optimizer.weight_decay,
     )  # fmt: skip
-    inputs = [
-        g,
-        exponent,
-        saved,
-        context.learning_rate,
-        context.constant(f"{trained.name}.coefficient", coefficient),
-        trained,
-        bias,
-    ]
+    inputs = [g, exponent, saved, context.learning_rate, coefficient, trained, bias]
     start = residual_start(update, trained.type.shape, f"{node.name}")
     if start is not None:
         inputs.append(context.state(f"{trained.name}.residual", start))

@@ -4,6 +4,7 @@ weight_update(g, exponent, x_saved, learning_rate[1], coefficient[O], trained, b
     → trained', bias' [, residual']
     dw   = Σ over pixels of g[p,o] · (x_saved[p,i] − z_x)    exact int32; the border counts as 0
     step = float32(dw) · ((coefficient[o] · learning_rate) · 2^exponent)
+           [+ (learning_rate · weight_decay) · (w + r/one)]         with weight decay
     trained' and residual' by the rule, see `ops/_rounding.py`; only channels whose coefficient is
     not 0 are touched, and of a depthwise layer only `update_channels`
     bias' = bias − z_x · Σ(trained' − trained)
@@ -40,19 +41,31 @@ _BIAS_LIMIT = 2**30
 
 
 @dataclass(frozen=True)
-class WeightUpdateAttrs(ConvolutionAttrs):
+class RuleAttrs:
     """rule: residual8, residual4, stochastic or nearest. update_channels: of a depthwise layer."""
 
     rule: str = "residual8"
     update_channels: tuple[int, ...] = ()
 
 
-def moving_shape(attrs: WeightUpdateAttrs, shape: Shape) -> Shape:
+@dataclass(frozen=True)
+class WeightUpdateAttrs(ConvolutionAttrs):
+    """As RuleAttrs, and weight_decay: the pull of real weights to 0, per unit of learning rate."""
+
+    rule: str = "residual8"
+    update_channels: tuple[int, ...] = ()
+    weight_decay: float = 0.0
+
+
+AnyRule = RuleAttrs | WeightUpdateAttrs
+
+
+def moving_shape(attrs: AnyRule, shape: Shape) -> Shape:
     """Of the weights that move: all of `trained`, or its rows `update_channels`."""
     return (len(attrs.update_channels) or shape[0], *shape[1:])
 
 
-def residual_start(attrs: WeightUpdateAttrs, shape: Shape, name: str) -> Array | None:
+def residual_start(attrs: AnyRule, shape: Shape, name: str) -> Array | None:
     """The first content of the rule's state for a filter of `shape`; None without state."""
     moving = moving_shape(attrs, shape)
     if attrs.rule == "residual8":
@@ -86,19 +99,21 @@ def infer(types: Sequence[TensorType], attrs: WeightUpdateAttrs) -> Sequence[Ten
     )
 
 
-def weight_gradient(node: Node, g: Array, x: Array) -> Array:
+def weight_gradient(node: Node, g: Array, x: Array, filters: Shape) -> Array:
     """Σ over pixels of g · (x − z_x) of the weights that move, exact in float32 or float64; in
-    order where the graph's gradients are float32."""
+    order where the graph's gradients are float32.
+
+    node: of an operator with `update_channels` whose input 2 is x. filters: shape of the weights.
+    """
     attrs: WeightUpdateAttrs = node.attrs
-    trained = node.inputs[5].type
     ordered = node.x.dtype is DType.FLOAT32
     exact = np.float32 if ordered else exact_float(g.shape[1] * g.shape[2], 127 * 255)
     if attrs.update_channels:
         g = g[..., list(attrs.update_channels)]
     centred = x.astype(exact) - exact(node.inputs[2].type.zero_point)
-    kernel = (trained.shape[1], trained.shape[2])
+    kernel = (filters[1], filters[2])
     gradient = ordered_filter_gradient if ordered else filter_gradient
-    return gradient(g.astype(exact), centred, kernel, trained.shape[3], attrs)
+    return gradient(g.astype(exact), centred, kernel, filters[3], attrs)
 
 
 def step_scale(coefficient: Array, rate: Array, exponent: Array) -> Array:
@@ -111,13 +126,17 @@ def update_weights(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     g, exponent, x, rate, coefficient, trained, bias = arrays[:7]
     attrs: WeightUpdateAttrs = node.attrs
     rows = np.array(attrs.update_channels or range(trained.shape[0]))
-    dw = weight_gradient(node, g, x).astype(np.float32)
+    dw = weight_gradient(node, g, x, trained.shape).astype(np.float32)
     live = rows[coefficient[rows] != 0]
     old = trained[live].astype(np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
         scale = step_scale(coefficient, rate, exponent)
         step = (dw * scale[rows][:, None, None, None])[coefficient[rows] != 0]
-        new, residual = _by_rule(attrs, old, step, arrays[7:], coefficient[rows] != 0)
+        if attrs.weight_decay:
+            whole, one = last_places(attrs, old, arrays[7:], coefficient[rows] != 0)
+            held = whole.astype(np.float32) * np.float32(1 / one)
+            step = step + (rate[0] * np.float32(attrs.weight_decay)) * held
+        new, residual = by_rule(attrs, old, step, arrays[7:], coefficient[rows] != 0)
     moved = trained.copy()
     moved[live] = new
     shifted = bias.astype(np.int64)
@@ -125,10 +144,22 @@ def update_weights(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     return (moved, shifted.astype(np.int32), *residual)
 
 
-def _by_rule(
-    attrs: WeightUpdateAttrs, w: Array, step: Array, state: Sequence[Array], live: Array
+def last_places(attrs: AnyRule, w: Array, state: Sequence[Array], live: Array) -> tuple[Array, int]:
+    """(w · one + r, one): int64 weights of the live rows in the rule's last place."""
+    bits = {"residual8": 8, "residual4": 4}.get(attrs.rule, 0)
+    if not bits:
+        return w, 1
+    return (w << bits) + _unpacked(bits, state[0], (live.size, *w.shape[1:]))[live], 1 << bits
+
+
+def _unpacked(bits: int, residual: Array, shape: Shape) -> Array:
+    return _rounding.unpack_nibbles(residual, shape) if bits == 4 else residual.astype(np.int64)
+
+
+def by_rule(
+    attrs: AnyRule, w: Array, step: Array, state: Sequence[Array], live: Array
 ) -> tuple[Array, list[Array]]:
-    """(w', [residual']) of the live rows."""
+    """(w', [residual']) of the live rows. w: int64; step: float32; state: [residual] or []."""
     if attrs.rule == "nearest":
         return _rounding.nearest(w, step), []
     if attrs.rule == "stochastic":
@@ -137,7 +168,7 @@ def _by_rule(
         return _rounding.stochastic(w, step, uniform), [np.array([last], np.uint32)]
     shape = (live.size, *w.shape[1:])
     bits = 8 if attrs.rule == "residual8" else 4
-    whole = _rounding.unpack_nibbles(state[0], shape) if bits == 4 else state[0].astype(np.int64)
+    whole = _unpacked(bits, state[0], shape)
     new, whole[live] = _rounding.with_residual(w, whole[live], step, bits)
     return new, [_rounding.pack_nibbles(whole) if bits == 4 else whole.astype(np.int8)]
 
@@ -160,15 +191,23 @@ def infer_bias(types: Sequence[TensorType], attrs: NoAttrs) -> Sequence[TensorTy
 def update_bias(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     """int32[O]."""
     g, exponent, rate, coefficient, bias = arrays
-    if node.x.dtype is DType.FLOAT32:
-        db = ordered_sum(g)
-    else:
-        db = g.reshape(-1, g.shape[-1]).sum(axis=0, dtype=np.int64).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        step = np.rint(db * step_scale(coefficient, rate, exponent))
-    moved = _rounding.bounded(step, np.float32(_BIAS_LIMIT))
+        step = bias_gradient(node, g) * step_scale(coefficient, rate, exponent)
+    return (bias_moved(bias, coefficient, step),)
+
+
+def bias_gradient(node: Node, g: Array) -> Array:
+    """float32[O]: the sum over all pixels of the node's first input."""
+    if node.x.dtype is DType.FLOAT32:
+        return ordered_sum(g)
+    return g.reshape(-1, g.shape[-1]).sum(axis=0, dtype=np.int64).astype(np.float32)
+
+
+def bias_moved(bias: Array, coefficient: Array, step: Array) -> Array:
+    """int32[O]: clamp(bias − rint(step), ±2^30), where the coefficient is not 0."""
+    moved = _rounding.bounded(np.rint(step), np.float32(_BIAS_LIMIT))
     new = np.clip(bias.astype(np.int64) - moved, -_BIAS_LIMIT, _BIAS_LIMIT)
-    return (np.where(coefficient != 0, new, bias).astype(np.int32),)
+    return np.where(coefficient != 0, new, bias).astype(np.int32)
 
 
 OPS = (

@@ -16,7 +16,7 @@ NAME = "build_backward"
 def run(graph: Graph, context: PassContext) -> Graph:
     scheme: Scheme = context.options["scheme"]
     root = logits(graph)
-    backward = Backward(graph, scheme.rule, NAME, scheme.gradients)
+    backward = Backward(graph, scheme.rule, NAME, scheme.optimizer, scheme.gradients)
     if not backward.wants(root):
         raise SchemeError("nothing that trains reaches the model's output")
     if root.type.dtype is not DType.INT8:
@@ -26,7 +26,7 @@ def run(graph: Graph, context: PassContext) -> Graph:
     given, node = _loss(scheme, root, backward)
     loss, dy = node.outputs
     nodes = backward.run(root, [node], dy)
-    return graph.with_nodes(
+    built = graph.with_nodes(
         nodes,
         initializers=backward.rewriter.initializers,
         inputs=(*graph.inputs, given, backward.learning_rate),
@@ -35,6 +35,13 @@ def run(graph: Graph, context: PassContext) -> Graph:
         output_layouts=_extended(graph.output_layouts, 1),
         updates=tuple(backward.updates),
     )
+    if built.transient:
+        held = sum(v.type.bytes for v in built.transient)
+        context.note(
+            f"batch = {scheme.batch} and momentum = {scheme.momentum:g} keep gradients: {held:,} "
+            "bytes of the state, which stores and deltas leave out"
+        )
+    return built
 
 
 PASS = Pass(NAME, run, Stage.TRAINING)

@@ -26,8 +26,8 @@ def export_learnt(training: TrainingProject, state: State, counter: int) -> dict
     counter: of the store. Raises CompileError when a file cannot be written.
     """
     folder, graph = training.project.folder, training.graph
-    base = training.pack({v: graph.initializers[v] for v in graph.state}).tobytes()
-    delta = encode_delta(base, training.pack(state).tobytes(), training.base_hash, counter)
+    base = training.stored({v: graph.initializers[v] for v in graph.state})
+    delta = encode_delta(base, training.stored(state), training.base_hash, counter)
     model = export_model(with_trained(read_network(folder), graph, state))
     paths = {"state": STATE_FILE, "delta": DELTA_FILE, "model": MODEL_FILE}
     files = {kind: folder / name for kind, name in paths.items()}

@@ -46,6 +46,10 @@ class TrainingProject:
             packed[offset : offset + len(raw)] = np.frombuffer(raw, np.uint8)
         return packed
 
+    def stored(self, state: State) -> bytes:
+        """What stores and deltas hold of a state."""
+        return self.pack(state)[: self.block.stored_bytes].tobytes()
+
     def unpack(self, packed: Array) -> dict[Value, Array]:
         """The inverse of `pack`."""
         return {

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..errors import CompileError
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Graph, Node, Origin, Value
 from ..ir.opdef import Absent
 from ..ir.rewrite import Rewriter
 from ..ops import get
-from ..ops._gradient import Gradient
+from ..ops._gradient import Gradient, Optimizer
 from ..ops.pool_gradient import GatherChannelsAttrs
 from ..ops.quantize_gradient import ClipMaskAttrs
 from ..ops.sum_gradients import SumGradientsAttrs
+from ..ops.velocity import CountSampleAttrs
 
 LEARNING_RATE = TensorType((1,), DType.FLOAT32)
+_PLAIN = Optimizer()
 
 
 def trains(node: Node) -> bool:
@@ -42,14 +46,25 @@ def wanted_values(graph: Graph) -> set[Value]:
 class Backward:
     """Implements `ops._gradient.GradientContext` for one graph."""
 
-    def __init__(self, graph: Graph, rule: str, pass_name: str, gradients: str = "int8") -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        rule: str,
+        pass_name: str,
+        optimizer: Optimizer = _PLAIN,
+        gradients: str = "int8",
+    ) -> None:
         self.graph = graph
         self.rule = rule
         self.gradients = gradients
+        self.optimizer = optimizer
         self.rewriter = Rewriter(graph, pass_name)
         name = self.rewriter.unique("learning_rate")
         self.learning_rate = Value(name, LEARNING_RATE)
         self.updates: list[tuple[Value, Value]] = []
+        self.position: Value | None = None
+        if optimizer.batch > 1:
+            self.position = self.state("batch.position", np.zeros(1, np.int32))
         self._wanted = wanted_values(graph)
         self._gradients: dict[Value, Gradient] = {}
         self._after: dict[Value, list[Node]] = {}
@@ -67,6 +82,7 @@ class Backward:
             gradients = [self._gradients.pop(v, None) for v in node.outputs]
             if any(g is not None for g in gradients):
                 self._cross(node, gradients)
+        self._count_sample()
         forward = [n for node in self.graph.nodes for n in (node, *self._taken_after(node))]
         at_inputs = [n for v in self.graph.inputs for n in self._after.get(v, ())]
         return (*at_inputs, *forward, *self.rewriter.nodes)
@@ -84,6 +100,14 @@ class Backward:
             )
         self._origin = node.origin
         rule(node, gradients, self)
+
+    def _count_sample(self) -> None:
+        """After everything that asks how far the batch is."""
+        if self.position is not None:
+            self._origin = Origin()
+            attrs = CountSampleAttrs(self.optimizer.batch)
+            (after,) = self.emit("count_sample", [self.position], attrs, "batch.position.new")
+            self.update(self.position, after)
 
     def wants(self, value: Value) -> bool:
         return value in self._wanted

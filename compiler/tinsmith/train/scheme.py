@@ -14,9 +14,13 @@ import msgspec
 
 from ..errors import CompileError
 from ..ir.graph import Graph, Node, Value
+from ..ops._gradient import Optimizer
 
 Select = Literal["magnitude", "contribution", "first"]
 Rule = Literal["residual8", "residual4", "stochastic", "nearest"]
+_LARGEST_BATCH = 65536
+_MOST_MOMENTUM = 0.999
+_LEAST_DECAY = 1e-9
 LAYERS = ("conv2d", "dense", "conv2d_trainable")
 
 
@@ -37,13 +41,23 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole file. classes: replace the classifier by a fresh one with so many outputs."""
+    """A whole file. classes: replace the classifier by a fresh one with so many outputs.
+
+    batch: samples to a step. momentum, weight_decay: of SGD, as `torch.optim.SGD` means them.
+    """
 
     classes: int | None = None
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
     rule: Rule = "residual8"
     gradients: Literal["int8", "float32"] = "int8"
+    batch: int = 1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
     update: tuple[Update, ...] = ()
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return Optimizer(self.batch, self.momentum, self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,8 @@ def parse_scheme(text: str, name: str = "update.toml") -> Scheme:
     except msgspec.DecodeError as error:
         raise SchemeError(
             f"{name}: {error}",
-            expected="classes, loss, rule, gradients and [[update]] tables",
+            expected="classes, loss, rule, gradients, batch, momentum, weight_decay and "
+            "[[update]] tables",
             hint="docs/training.md lists the keys",
         ) from error
     if scheme.classes is not None and scheme.classes < 2:
@@ -93,9 +108,28 @@ def parse_scheme(text: str, name: str = "update.toml") -> Scheme:
             f"{name}: classes replaces a classifier, but the loss is {scheme.loss!r}",
             expected='loss = "cross_entropy", or no classes',
         )
+    _check_optimizer(scheme, name)
     for i, update in enumerate(scheme.update, 1):
         _check(update, f"{name}: [[update]] number {i}")
     return scheme
+
+
+def _check_optimizer(scheme: Scheme, name: str) -> None:
+    if not 1 <= scheme.batch <= _LARGEST_BATCH:
+        raise SchemeError(
+            f"{name}: batch = {scheme.batch}",
+            expected=f"a number of samples, 1 … {_LARGEST_BATCH:,}",
+        )
+    if not 0 <= scheme.momentum <= _MOST_MOMENTUM:
+        raise SchemeError(
+            f"{name}: momentum = {scheme.momentum}",
+            expected=f"0 (none) … {_MOST_MOMENTUM}: what is kept of the last step",
+        )
+    if not (scheme.weight_decay == 0 or _LEAST_DECAY <= scheme.weight_decay <= 1):
+        raise SchemeError(
+            f"{name}: weight_decay = {scheme.weight_decay}",
+            expected=f"0 (none), or {_LEAST_DECAY:g} … 1; 1e-4 is usual",
+        )
 
 
 def _check(update: Update, where: str) -> None:

@@ -111,6 +111,11 @@ class Trainer:
         self._latent.clear()
         self._latent.update(latent)
 
+    def forget(self) -> None:
+        """Begin a batch, without momentum: as a device that starts from its store."""
+        for value in self.graph.transient:
+            self.state[value] = np.zeros_like(self.state[value])
+
     def _given(self, given: Array | int) -> Array:
         if not isinstance(given, int | np.integer):
             _check(self.given, np.asarray(given))
@@ -170,6 +175,7 @@ class SimulatedLearner:
 
     def take_back(self) -> None:
         self.trainer.restore(self._kept)
+        self.trainer.forget()
 
 
 def named_state(trainer: Trainer) -> Mapping[str, Array]:

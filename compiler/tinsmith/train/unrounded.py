@@ -16,7 +16,6 @@ from ..ir.graph import Node
 from ..ops._convolution import (
     ConvolutionAttrs,
     correlate,
-    filter_gradient,
     input_gradient,
 )
 from ..ops._gradient import power_of_two, unpack_mask
@@ -25,8 +24,8 @@ from ..ops._pool import window_count
 from ..ops._window import patches
 from ..ops.average_pool import window_divisors
 from ..ops.conv2d_trainable import whole_filter
-from ..ops.weight_update import step_scale
 from .program import Reference
+from .unrounded_updates import UPDATES
 
 
 def _factor(multiplier: Array, shift: Array) -> Array:
@@ -150,35 +149,6 @@ def _input_gradient(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     return (input_gradient(g, w, node.attrs, node.attrs.shape) * power_of_two(exponent),)
 
 
-def float_weight_gradient(node: Node, g: Array, x: Array) -> Array:
-    """Σ over pixels of g · (x − z_x), of the weights that move, in g's precision."""
-    shape = node.inputs[5].type.shape
-    if node.attrs.update_channels:
-        g = g[..., list(node.attrs.update_channels)]
-    centred = x.astype(g.dtype) - node.inputs[2].type.zero_point
-    return filter_gradient(g, centred, (shape[1], shape[2]), shape[3], node.attrs)
-
-
-def float_weight_update(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
-    """SGD on float weights; the bias keeps z_x folded in."""
-    g, exponent, x, rate, coefficient, trained, bias = arrays[:7]
-    rows = np.array(node.attrs.update_channels or range(trained.shape[0]))
-    scale = step_scale(coefficient, rate, exponent)[rows]
-    new = trained.astype(np.result_type(trained, g))
-    new[rows] -= float_weight_gradient(node, g, x) * scale[:, None, None, None]
-    moved = (new - trained).sum(axis=(1, 2, 3), dtype=np.float64)
-    shifted = bias - node.inputs[2].type.zero_point * moved
-    return (new, shifted, *arrays[7:])
-
-
-def float_bias_update(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
-    """SGD on a float64 bias: its integers are large."""
-    del node
-    g, exponent, rate, coefficient, bias = arrays
-    db = g.reshape(-1, g.shape[-1]).sum(axis=0, dtype=np.float64)
-    return (bias - db * step_scale(coefficient, rate, exponent),)
-
-
 def _mul_gradient(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     return (arrays[0] * (arrays[1] - node.inputs[1].type.zero_point),)
 
@@ -200,7 +170,6 @@ UNROUNDED: Mapping[str, Reference] = {
     "quantize_gradient": _quantize_gradient,
     "scale_gradient": _scale_gradient,
     "conv2d_input_gradient": _input_gradient,
-    "weight_update": float_weight_update,
-    "bias_update": float_bias_update,
+    **UPDATES,
     "mul_gradient": _mul_gradient,
 }

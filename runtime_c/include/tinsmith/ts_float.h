@@ -45,6 +45,12 @@ static inline float ts_power_of_two(int32_t e)
     return ts_bits_float((uint32_t)(e + 127) << 23);
 }
 
+/* Whether x is neither infinite nor NaN. */
+static inline int ts_is_finite(float x)
+{
+    return (ts_float_bits(x) & 0x7F800000u) != 0x7F800000u;
+}
+
 /* The smallest e >= -126 with |x| <= 127 * 2^e for the x of largest magnitude, given by its bits
  * without the sign; -126 when it is not finite. */
 static inline int32_t ts_shared_exponent(uint32_t magnitude)

@@ -9,6 +9,7 @@ from ...ir.graph import Graph, Node
 from ...ops._convolution import is_pointwise
 from ..kernel import Kernel
 from ..packing import unroll
+from ..portable import velocity
 from ..portable import weight_update as portable
 from ._weights import FEATURES
 
@@ -30,7 +31,8 @@ def _bias_applies(node: Node, graph: Graph) -> bool:
 def _weights_apply(node: Node, graph: Graph) -> bool:
     del graph
     attrs = node.attrs
-    out, kernel_h, kernel_w, channels = node.inputs[5].type.shape
+    out = node.x.shape[3]
+    _, kernel_h, kernel_w, channels = portable.filters(node).shape
     return (
         portable.takes_int8(node)
         and is_pointwise((kernel_h, kernel_w), attrs)
@@ -53,16 +55,16 @@ def _weights_view(node: Node, graph: Graph) -> Mapping[str, Any]:
 
 def _weights_scratch(node: Node, graph: Graph) -> int:
     del graph
-    return 8 * (_pixels(node) // 4 * 4) + 16 * node.inputs[5].type.shape[3]
+    return 8 * (_pixels(node) // 4 * 4) + 16 * portable.filters(node).shape[3]
 
 
 def _weights_instructions(node: Node, graph: Graph) -> float:
     del graph
-    moving = node.inputs[5].type.elements
+    moving = portable.filters(node).elements
     return 1.05 * node.op.macs(node) + 38.0 * moving + 3.0 * node.x.elements
 
 
-KERNELS = (
+_UPDATES = (
     Kernel(
         name="bias_update_dsp",
         op="bias_update",
@@ -87,3 +89,4 @@ KERNELS = (
         instructions=_weights_instructions,
     ),
 )
+KERNELS = (*_UPDATES, *(velocity.accumulates(k) for k in _UPDATES))

@@ -7,13 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.dtypes import DType
+from ...ir.dtypes import DType, TensorType
 from ...ir.graph import Graph, Node, Value
 from ...ops._convolution import is_pointwise
 from ...ops.weight_update import WeightUpdateAttrs, moving_shape
 from ..kernel import Constant, Kernel
 
-_X, _COEFFICIENT, _TRAINED = 2, 4, 5
+_X, _TRAINED = 2, 5
+_FILTERS = {"weight_update": _TRAINED, "accumulate_weights": 4}
+
+
+def filters(node: Node) -> TensorType:
+    """Of what moves by the gradient: the weights, or their velocity."""
+    return node.inputs[_FILTERS[node.op.name]].type
+
+
+def optimizer_view(node: Node) -> Mapping[str, Any]:
+    """accumulates: gradients are added to a velocity, in place of a step."""
+    return {
+        "accumulates": node.op.name.startswith("accumulate"),
+        "batch": getattr(node.attrs, "batch", 1),
+        "momentum": getattr(node.attrs, "momentum", 0.0),
+        "weight_decay": getattr(node.attrs, "weight_decay", 0.0),
+    }
 
 
 def view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -22,9 +38,10 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
     attrs: WeightUpdateAttrs = node.attrs
     _, out_h, out_w, out_c = node.x.shape
     _, in_h, in_w, saved_c = node.inputs[_X].type.shape
-    _, kernel_h, kernel_w, channels = node.inputs[_TRAINED].type.shape
+    _, kernel_h, kernel_w, channels = filters(node).shape
     return {
-        "rule": attrs.rule,
+        **optimizer_view(node),
+        "rule": getattr(attrs, "rule", ""),
         "out_h": out_h,
         "out_w": out_w,
         "out_c": out_c,
@@ -58,7 +75,7 @@ def rows_view(node: Node, graph: Graph) -> Mapping[str, Any]:
     return {
         **facts,
         "pointwise": is_pointwise(kernel, attrs) and attrs.strides == (1, 1),
-        "pairs": attrs.rule != "stochastic" and (attrs.groups == 1 or per_group % 2 == 0),
+        "pairs": facts["rule"] != "stochastic" and (attrs.groups == 1 or per_group % 2 == 0),
         "tap_rows": _inside(node, 0),
         "tap_columns": _inside(node, 1),
     }
@@ -81,7 +98,9 @@ def depthwise_view(node: Node, graph: Graph) -> Mapping[str, Any]:
 
 
 def constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    return {"coefficient": Constant(np.ravel(graph.constant(node.inputs[_COEFFICIENT])))}
+    """The coefficient is just before the state."""
+    coefficient = node.inputs[_FILTERS[node.op.name] - 1]
+    return {"coefficient": Constant(np.ravel(graph.constant(coefficient)))}
 
 
 def state(node: Node, graph: Graph) -> Mapping[str, Value]:
@@ -93,11 +112,13 @@ def state(node: Node, graph: Graph) -> Mapping[str, Value]:
 def bias_view(node: Node, graph: Graph) -> Mapping[str, Any]:
     del graph
     channels = node.x.shape[-1]
-    return {"channels": channels, "pixels": node.x.elements // channels}
+    facts = {"channels": channels, "pixels": node.x.elements // channels}
+    return {**optimizer_view(node), **facts}
 
 
 def bias_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    return {"coefficient": Constant(np.ravel(graph.constant(node.inputs[3])))}
+    at = 2 if node.op.name == "accumulate_bias" else 3
+    return {"coefficient": Constant(np.ravel(graph.constant(node.inputs[at])))}
 
 
 def bias_state(node: Node, graph: Graph) -> Mapping[str, Value]:
@@ -111,7 +132,7 @@ def _inside(node: Node, axis: int) -> list[tuple[int, int]]:
     size, out = node.inputs[_X].type.shape[axis + 1], node.x.shape[axis + 1]
     stride, pad, dilation = attrs.strides[axis], attrs.pads[axis], attrs.dilations[axis]
     found: list[tuple[int, int]] = []
-    for tap in range(node.inputs[_TRAINED].type.shape[axis + 1]):
+    for tap in range(filters(node).shape[axis + 1]):
         first = max(0, -(-(pad - tap * dilation) // stride))
         last = min(out, (size - 1 + pad - tap * dilation) // stride + 1)
         found.append((first, max(first, last)))
@@ -122,7 +143,7 @@ def _plane(node: Node) -> tuple[int, int]:
     attrs: WeightUpdateAttrs = node.attrs
     reach = [
         (node.x.shape[a + 1] - 1) * attrs.strides[a]
-        + (node.inputs[_TRAINED].type.shape[a + 1] - 1) * attrs.dilations[a]
+        + (filters(node).shape[a + 1] - 1) * attrs.dilations[a]
         + 1
         for a in (0, 1)
     ]
@@ -136,7 +157,7 @@ def takes_int8(node: Node) -> bool:
 
 def is_depthwise(node: Node) -> bool:
     """Whether every output channel has one input channel of its own."""
-    out, channels = node.x.shape[3], node.inputs[_TRAINED].type.shape[3]
+    out, channels = node.x.shape[3], filters(node).shape[3]
     return node.attrs.groups == out > 1 and channels == 1 and node.x.shape[0] == 1
 
 
@@ -158,7 +179,7 @@ def _depthwise_scratch(node: Node, graph: Graph) -> int:
 
 def moving(node: Node) -> int:
     """How many weights move."""
-    return int(np.prod(moving_shape(node.attrs, node.inputs[_TRAINED].type.shape)))
+    return int(np.prod(moving_shape(node.attrs, filters(node).shape)))
 
 
 KERNELS = (
