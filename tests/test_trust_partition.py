@@ -12,6 +12,7 @@ from tinsmith.ir.dtypes import Array
 from tinsmith.ir.graph import Graph
 from tinsmith.ir.interpret import run
 from tinsmith.lowering import canonical, lower
+from tinsmith.ops.reshape import ReshapeAttrs
 from tinsmith.pass_manager import PassContext
 from tinsmith.trust.cut import MODES, TrustError
 from tinsmith.trust.partition import Partition, join, partition
@@ -43,6 +44,20 @@ def mobile_net() -> Graph:
     x = net.add("add", [t, net.conv(net.pool("max_pool", x, 1, 1), 16, 1)])
     x = net.pool("average_pool", net.conv(x, 12, 3), 3, 1)
     return net.build(net.add("softmax", [net.dense(x, 6)]))
+
+
+def readers_net() -> Graph:
+    """A chain of layers of every kind; `cut` at each makes the next one run on blinded integers."""
+    net = Int8Net("readers", 8)
+    x = net.conv(net.input(1, 9, 8, 3), 16, 3)  # 0; then a depthwise layer with two outputs each
+    x = net.conv(x, 32, 3, 2, groups=16)  # 1
+    x = net.conv(x, 24, 1)  # 2
+    x = net.conv(x, 12, 3, 2)  # 3
+    rows = net.add("reshape", [x], ReshapeAttrs((1, 6, 12)))  # 4
+    x = net.add("dense", [rows, *net.weights(rows, (10, 12), 12)])  # 5
+    x = net.dense(x, 9)  # 6, 7
+    x = net.add("relu", [x])  # 8
+    return net.build(net.add("dense", [x, *net.weights(x, (5, 9), 9)]))
 
 
 def inputs_of(graph: Graph, seed: int) -> list[Array]:
@@ -135,19 +150,54 @@ def test_scales_move_with_their_channels() -> None:
 
 
 def secrets(parts: Partition) -> list[bytes]:
-    return [a.tobytes() for g in parts.secure for a in g.initializers.values() if a.nbytes >= 16]
+    """The constants of the secure world; the filter that runs over the ring is in both."""
+    arrays = [a for g in parts.secure for a in g.initializers.values()]
+    if parts.mode == "coreguard-otp":
+        arrays = [a for a in arrays if a.dtype == np.int32]
+        assert len(arrays) == 5  # two orders; bias, multiplier and shift
+    return [a.tobytes() for a in arrays]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_of_the_secure_world_is_in_the_other(mode: str) -> None:
     graph = mobile_net()
     parts = partition(graph, mode, KEY)
-    outside = [a.tobytes() for a in parts.nonsecure.initializers.values()]
+    plain = partition(graph, mode, OTHER).nonsecure.initializers
+    outside = [a.tobytes() for a in (*parts.nonsecure.initializers.values(), *plain.values())]
     shared = [s for s in secrets(parts) if s in outside]
     assert not shared
     if mode == "withhold":
         layer = parts.cut.bridge[0]
         assert layer not in {n.name for n in parts.nonsecure.nodes if n.op.name != "authorize"}
+
+
+def test_the_outputs_do_not_depend_on_the_pad() -> None:
+    graph = mobile_net()
+    parts = partition(graph, "coreguard-otp", KEY)
+    assert same(join(parts, seed=1), join(parts, seed=2), range(3))
+    gates = [list(g.inputs) for g in parts.secure]
+    assert [g[-1].name for g in gates] == ["pad", "pad"]
+    calls = [n for n in parts.nonsecure.nodes if n.op.name == "authorize"]
+    assert [len(n.inputs) + 1 for n in calls] == [len(g) for g in gates]
+
+
+READERS = {"conv2d0": "conv2d1", "conv2d1": "conv2d2", "conv2d2": "conv2d3", "reshape4": "dense5"}
+
+
+@pytest.mark.parametrize("cut", [*READERS, "reshape6"])
+def test_every_kind_of_layer_runs_on_blinded_integers(cut: str) -> None:
+    """Depthwise, pointwise, 3x3, and a dense layer of many rows and of one."""
+    graph = readers_net()
+    parts = partition(graph, "coreguard-otp", KEY, cut=cut)
+    assert parts.cut.bridge == (READERS.get(cut, "dense7"),)
+    assert same(graph, join(parts), range(6))
+
+
+@pytest.mark.parametrize("mode", ["withhold", "permute"])
+@pytest.mark.parametrize("cut", ["conv2d0", "conv2d2", "conv2d3", "dense5", "dense7", "relu8"])
+def test_every_kind_of_cut(cut: str, mode: str) -> None:
+    graph = readers_net()
+    assert same(graph, join(partition(graph, mode, KEY, cut=cut)), range(6))
 
 
 def test_the_user_names_the_cut() -> None:
