@@ -25,6 +25,8 @@ EXIT_TEXTS = {
     12: "samples.bin does not match the model",
     13: "the processor took a fault (a bad access, or the stack overflowed)",
     POWER_CUT: "its power was cut",
+    15: "the secure world gave up: a fault, or a disturbed check",
+    16: "the secure image was made for another non-secure image",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,16 +36,18 @@ def build_firmware(
     flash: int | None = None,
     peak_node: str | None = None,
     train: Graph | None = None,
+    objects: Sequence[Path] = (),
 ) -> Firmware:
     """Build a project that `write_project` wrote; `train`: its training graph, if any.
 
+    objects: linked besides, relative to the project.
     ram, flash: bytes the user allows; None: what the board has. peak_node: the one with which the
     arena peaks, named when RAM does not suffice.
     Raises DoesNotFit for memory or stack, MissingTool, InternalError for code that does not build.
     """
     model = ModelBinding.of(graph, train)
     write_harness(project_dir, board, [model])
-    elf = build(project_dir, board, peak_node=peak_node)
+    elf = build(project_dir, board, objects=objects, peak_node=peak_node)
     sizes = measure_sizes(elf, (model.name, f"{model.name}_weights"))
     check_budget(sizes, board, ram=ram, flash=flash, node=peak_node)
     stack = worst_case_stack(elf, board, f"{model.name}_run")

@@ -1,0 +1,113 @@
+/* Whether a call may be answered, in two forms that share no code (gateway.c says why).
+ * `bad` collects what is wrong, `token` that each check was made. */
+#include <arm_cmse.h>
+
+#include "gateway.h"
+
+/* token, or another number where anything is bad. */
+static inline uint32_t spoilt(uint32_t token, uint32_t bad)
+{
+    return token ^ ((bad | (0u - bad)) >> 31);
+}
+
+/* 0 where the caller itself could read, or write, all of it. `alignment`: a power of 2. */
+TS_APART uint32_t ts_refused_by_hardware(uint32_t address, uint32_t bytes, uint32_t alignment,
+                                         int flags)
+{
+    const void *const found =
+        cmse_check_address_range((void *)(uintptr_t)address, bytes, flags | CMSE_NONSECURE);
+    const uint32_t misplaced = (uint32_t)(uintptr_t)found ^ address;
+    return (found == NULL) | misplaced | (address & (alignment - 1u));
+}
+
+/* 0 where it lies in one of the memories that the board's table gives the other world. */
+TS_APART uint32_t ts_refused_by_table(uint32_t address, uint32_t bytes, uint32_t alignment,
+                                      uint32_t writable)
+{
+    const ts_range *const ram = &ts_trust_zone.ram;
+    const ts_range *const flash = &ts_trust_zone.flash;
+    const ts_range *memory = ram;
+    if (!writable && address - flash->start < flash->end - flash->start) {
+        memory = flash;
+    }
+    const uint32_t size = memory->end - memory->start;
+    const uint32_t offset = address - memory->start;
+    if (offset >= size || bytes > size - offset) {
+        return 1;
+    }
+    return address % alignment;
+}
+
+uint32_t ts_request_by_hardware(const volatile ts_job *job)
+{
+    const uint32_t bad = ts_refused_by_hardware(job->request, sizeof(ts_gateway_request),
+                                                sizeof(uint32_t), CMSE_MPU_READ);
+    return spoilt(TS_REQUEST_BY_HARDWARE, bad);
+}
+
+uint32_t ts_request_by_table(const volatile ts_job *job)
+{
+    const uint32_t bad = ts_refused_by_table(job->request_again, sizeof(ts_gateway_request),
+                                             sizeof(uint32_t), 0);
+    return spoilt(TS_REQUEST_BY_TABLE, bad);
+}
+
+TS_APART uint32_t ts_pointers_by_hardware(const volatile ts_job *job, const ts_gate *gate)
+{
+    uint32_t bad = 0, token = 0;
+    bad |= job->call ^ gate->call;
+    token += TS_POINTERS_BY_HARDWARE;
+    bad |= job->call ^ job->call_again;
+    token += TS_POINTERS_BY_HARDWARE;
+    bad |= job->request ^ job->request_again;
+    token += TS_POINTERS_BY_HARDWARE;
+    bad |= ts_request_by_hardware(job) ^ TS_REQUEST_BY_HARDWARE;
+    token += TS_POINTERS_BY_HARDWARE;
+    bad |= ts_refused_by_hardware(job->output, gate->output_bytes, gate->output_alignment,
+                                  CMSE_MPU_READWRITE);
+    token += TS_POINTERS_BY_HARDWARE;
+    for (uint32_t i = 0; i < gate->input_count; ++i) {
+        bad |= ts_refused_by_hardware(job->input[i], gate->input_bytes[i],
+                                      gate->input_alignment[i], CMSE_MPU_READ);
+        token += TS_POINTERS_BY_HARDWARE;
+    }
+    return spoilt(token, bad);
+}
+
+TS_APART uint32_t ts_pointers_by_table(const volatile ts_job *job, const ts_gate *gate)
+{
+    uint32_t good = 0;
+    for (uint32_t i = gate->input_count; i > 0; --i) {
+        good += ts_refused_by_table(job->input[i - 1], gate->input_bytes[i - 1],
+                                    gate->input_alignment[i - 1], 0) == 0;
+    }
+    good += ts_refused_by_table(job->output, gate->output_bytes, gate->output_alignment, 1) == 0;
+    good += ts_request_by_table(job) == TS_REQUEST_BY_TABLE;
+    good += job->request_again == job->request;
+    good += job->call_again == job->call;
+    good += job->call_again < ts_gate_count && gate == &ts_gates[job->call_again];
+    return good * TS_POINTERS_BY_TABLE;
+}
+
+TS_APART uint32_t ts_state_by_value(const volatile ts_job *job, const ts_gateway_state *state)
+{
+    const uint32_t call = job->call, quota = ts_call_quota;
+    uint32_t bad = 0, token = 0;
+    bad |= (call != 0u) & (call != state->next);
+    token += TS_STATE_BY_VALUE;
+    bad |= (quota != TS_NO_QUOTA) & (state->used >= quota);
+    token += TS_STATE_BY_VALUE;
+    bad |= state->busy;
+    token += TS_STATE_BY_VALUE;
+    return spoilt(token, bad);
+}
+
+TS_APART uint32_t ts_state_by_inverse(const volatile ts_job *job, const ts_gateway_state *state)
+{
+    const uint32_t call = ~job->call_again, quota = ts_call_quota_inverted;
+    uint32_t good = 0;
+    good += ~state->busy_inverted == 0u;
+    good += quota == ~TS_NO_QUOTA || state->used_inverted > quota;
+    good += call == ~0u || call == state->next_inverted;
+    return good * TS_STATE_BY_INVERSE;
+}

@@ -1,0 +1,179 @@
+/* The gateway: decides about a call, computes it, wipes what it left.
+ *
+ * No single instruction that a glitch skips may turn a refusal into an answer. So every check is
+ * made twice, in different forms: by the hardware (TT) and by value, by the board's table and by
+ * inverse. Each form counts its checks into a token, and only the sum of both right tokens opens
+ * the computation and, again, the copy of the answer. Where the forms disagree, a check was
+ * disturbed: the secure world gives up. tests/test_trust_skip.py skips every instruction. */
+#include <stddef.h>
+
+#include "gateway.h"
+
+static ts_gateway_state state = TS_GATEWAY_CLOSED;
+
+static ts_status refuse_to_run(void)
+{
+    return TS_REFUSED;
+}
+
+static const ts_gate no_gate = {.call = TS_NO_CALL, .init = refuse_to_run, .run = refuse_to_run};
+
+static const ts_gate *gate_of(uint32_t call)
+{
+    return call < ts_gate_count ? &ts_gates[call] : &no_gate;
+}
+
+TS_APART void ts_copy(void *to, const void *from, uint32_t bytes)
+{
+    uint8_t *y = to;
+    const uint8_t *x = from;
+    if ((((uintptr_t)to | (uintptr_t)from) & 3u) == 0) {
+        for (; bytes >= 16; bytes -= 16, x += 16, y += 16) {
+            const uint32_t *const in = (const void *)x;
+            uint32_t *const out = (void *)y;
+            const uint32_t a = in[0], b = in[1], c = in[2], d = in[3];
+            out[0] = a, out[1] = b, out[2] = c, out[3] = d;
+        }
+    }
+    for (; bytes > 0; --bytes) {
+        *y++ = *x++;
+    }
+}
+
+/* bytes: a multiple of 4. */
+TS_APART void ts_wipe(volatile void *data, uint32_t bytes)
+{
+    volatile uint32_t *word = data;
+    for (; bytes >= 16; bytes -= 16, word += 4) {
+        word[0] = 0, word[1] = 0, word[2] = 0, word[3] = 0;
+    }
+    for (; bytes > 0; bytes -= 4) {
+        *word++ = 0;
+    }
+}
+
+/* The request's address was checked in both forms; what it holds is not yet. */
+TS_APART void ts_take_request(volatile ts_job *job)
+{
+    const volatile uint32_t *const from = (const volatile uint32_t *)(uintptr_t)job->request;
+    for (uint32_t i = 0; i < TS_GATEWAY_INPUTS; ++i) {
+        job->input[i] = from[i];
+    }
+    job->output = from[TS_GATEWAY_INPUTS];
+}
+
+/* A query is counted and the order forgotten before anything is computed. */
+static void begin(void)
+{
+    state.busy = 1;
+    state.busy_inverted = ~1u;
+    state.next = 0;
+    state.next_inverted = ~0u;
+    state.used = state.used + 1u;
+    state.used_inverted = state.used_inverted - 1u;
+}
+
+static void finish(const ts_gate *gate, uint32_t token)
+{
+    const uint32_t following = gate->call + 1u;
+    ts_wipe(ts_secure_arena, ts_secure_arena_bytes);
+    if (gate->call != 0 || following == ts_gate_count || token == 0) {
+        ts_wipe(ts_pad, ts_pad_bytes);
+    }
+    if (token != 0 && following < ts_gate_count) {
+        state.next = following;
+        state.next_inverted = ~following;
+    }
+    state.busy = 0;
+    state.busy_inverted = ~0u;
+}
+
+static ts_status load_inputs(const volatile ts_job *job, const ts_gate *gate)
+{
+    const ts_status status = gate->init();
+    if (status != TS_OK) {
+        return status;
+    }
+    for (uint32_t i = 0; i < gate->input_count; ++i) {
+        ts_copy(gate->input(i), (const void *)(uintptr_t)job->input[i], gate->input_bytes[i]);
+    }
+    if (gate->pad_bytes > 0) {
+        if (gate->draw_pad != NULL && !gate->draw_pad(ts_pad, gate->pad_bytes)) {
+            return TS_REFUSED;
+        }
+        ts_copy(gate->pad(), ts_pad, gate->pad_bytes);
+    }
+    return TS_OK;
+}
+
+/* The only place where an answer leaves. Returns the token that it still holds, 0 without. */
+TS_APART uint32_t ts_release(const volatile ts_job *job, const ts_gate *gate, uint32_t token)
+{
+    if (token != TS_BOTH_PASSED(gate)) {
+        ts_give_up(TS_GLITCH);
+    }
+    const uint32_t again = ts_pointers_by_table(job, gate);
+    if (again != TS_PASSED(TS_POINTERS_BY_TABLE, gate)) {
+        ts_give_up(TS_GLITCH);
+    }
+    if (token + again != TS_BOTH_PASSED(gate) + TS_PASSED(TS_POINTERS_BY_TABLE, gate)) {
+        ts_give_up(TS_GLITCH);
+    }
+    ts_copy((void *)(uintptr_t)job->output, gate->output(), gate->output_bytes);
+    return token;
+}
+
+TS_APART ts_status ts_compute(const volatile ts_job *job, const ts_gate *gate, uint32_t token)
+{
+    if (token != TS_BOTH_PASSED(gate)) {
+        ts_give_up(TS_GLITCH);
+    }
+    begin();
+    uint32_t held = 0;
+    ts_status status = load_inputs(job, gate);
+    if (status == TS_OK) {
+        status = gate->run();
+    }
+    if (status == TS_OK) {
+        held = ts_release(job, gate, token);
+    }
+    finish(gate, held);
+    return status;
+}
+
+/* call, request: twice, so that a register that was not set is noticed. */
+TS_APART ts_status ts_serve(uint32_t call, uint32_t request, uint32_t call_again,
+                            uint32_t request_again)
+{
+    volatile ts_job job;
+    for (uint32_t i = 0; i < sizeof job / 4u; ++i) {
+        ((volatile uint32_t *)&job)[i] = TS_NO_CALL; /* no call, and no address of the caller's */
+    }
+    job.call = call;
+    job.call_again = call_again;
+    job.request = request;
+    job.request_again = request_again;
+    const ts_gate *const gate = gate_of(call);
+    if (ts_request_by_hardware(&job) == TS_REQUEST_BY_HARDWARE &&
+        ts_request_by_table(&job) == TS_REQUEST_BY_TABLE) {
+        ts_take_request(&job);
+    }
+    const uint32_t one = ts_pointers_by_hardware(&job, gate) + ts_state_by_value(&job, &state);
+    const uint32_t other = ts_pointers_by_table(&job, gate) + ts_state_by_inverse(&job, &state);
+    ts_status status = TS_REFUSED;
+    const uint32_t passed = (one == TS_ONE_PASSED(gate)) + (other == TS_OTHER_PASSED(gate)) * 2u;
+    if (passed == 3u) {
+        status = ts_compute(&job, gate, one + other);
+    } else if (passed != 0u) {
+        ts_give_up(TS_GLITCH);
+    }
+    ts_wipe(&job, sizeof job);
+    return status;
+}
+
+__attribute__((cmse_nonsecure_entry)) ts_status ts_gateway(uint32_t call,
+                                                           const ts_gateway_request *request)
+{
+    const uint32_t address = (uint32_t)(uintptr_t)request;
+    return ts_serve(call, address, call, address);
+}

@@ -1,0 +1,53 @@
+/* The checks of the gateway, each in two forms, and the tokens that they return. */
+#ifndef TS_GATEWAY_CHECKS_H
+#define TS_GATEWAY_CHECKS_H
+
+#include "ts_secure.h"
+
+/* A function of its own: what the compiler knows of its callers does not merge the two forms. */
+#define TS_APART __attribute__((noipa))
+
+#define TS_NO_CALL 0xFFFFFFFFu
+
+/* What the caller asks for, as words. */
+typedef struct {
+    uint32_t call, call_again;
+    uint32_t request, request_again;
+    uint32_t input[TS_GATEWAY_INPUTS];
+    uint32_t output;
+} ts_job;
+
+/* next: the call that may follow, besides 0. used: calls since boot. busy: one is under way. */
+typedef struct {
+    volatile uint32_t next, next_inverted, used, used_inverted, busy, busy_inverted;
+} ts_gateway_state;
+#define TS_GATEWAY_CLOSED {0, ~0u, 0, ~0u, 0, ~0u}
+
+/* A check that passes adds its family's step to the token; one that fails spoils it. */
+#define TS_REQUEST_BY_HARDWARE 0x5D0E3A91u
+#define TS_REQUEST_BY_TABLE 0xA3C94E17u
+#define TS_POINTERS_BY_HARDWARE 0x1B7C5A3Du
+#define TS_POINTERS_BY_TABLE 0x2E95D06Bu
+#define TS_STATE_BY_VALUE 0x68F1B24Du
+#define TS_STATE_BY_INVERSE 0x94A36E5Bu
+enum { TS_POINTER_CHECKS = 5, TS_STATE_CHECKS = 3 }; /* and one for every input */
+
+#define TS_PASSED(family, gate) ((family) * (TS_POINTER_CHECKS + (gate)->input_count))
+#define TS_ONE_PASSED(gate) \
+    (TS_PASSED(TS_POINTERS_BY_HARDWARE, gate) + TS_STATE_BY_VALUE * TS_STATE_CHECKS)
+#define TS_OTHER_PASSED(gate) \
+    (TS_PASSED(TS_POINTERS_BY_TABLE, gate) + TS_STATE_BY_INVERSE * TS_STATE_CHECKS)
+#define TS_BOTH_PASSED(gate) (TS_ONE_PASSED(gate) + TS_OTHER_PASSED(gate))
+
+uint32_t ts_request_by_hardware(const volatile ts_job *job);
+uint32_t ts_request_by_table(const volatile ts_job *job);
+uint32_t ts_pointers_by_hardware(const volatile ts_job *job, const ts_gate *gate);
+uint32_t ts_pointers_by_table(const volatile ts_job *job, const ts_gate *gate);
+uint32_t ts_state_by_value(const volatile ts_job *job, const ts_gateway_state *state);
+uint32_t ts_state_by_inverse(const volatile ts_job *job, const ts_gateway_state *state);
+
+/* The pad of the query under way; gateway_binding.c. */
+extern uint32_t ts_pad[];
+extern const uint32_t ts_pad_bytes;
+
+#endif
