@@ -31,6 +31,7 @@ from .quant.equalize_channels import equalize_channels
 from .quant.quality import LayerQuality, quality
 from .quant.ranges import Method
 from .quant.samples import Samples, read_samples
+from .recover_accuracy import FineTune, FineTuned, recover_accuracy
 from .toolchain.compile_c import firmware
 from .toolchain.firmware import Firmware, build_firmware
 from .train.scheme import Scheme, read_scheme
@@ -76,12 +77,16 @@ class CompiledProject:
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """model: standard ONNX in QDQ form. layers: quality, worst first. timings: seconds per pass."""
+    """model: standard ONNX in QDQ form. layers: quality, worst first. timings: seconds per pass.
+
+    fine_tuned: what fine-tuning did, where it was asked for.
+    """
 
     model: ModelProto
     layers: tuple[LayerQuality, ...]
     notes: tuple[str, ...]
     timings: tuple[tuple[str, float], ...]
+    fine_tuned: FineTuned | None = None
 
 
 def compile_model(
@@ -160,6 +165,7 @@ def quantize_model(
     method: Method = "auto",
     equalize: bool = False,
     correct_bias: bool = False,
+    finetune: FineTune | None = None,
     bind: Mapping[str, int] | None = None,
     name: str | None = None,
     progress: Callable[[str], None] | None = None,
@@ -167,7 +173,7 @@ def quantize_model(
     """Quantise a float model: a QDQ ONNX model, and the noise that every layer adds.
 
     equalize: even out the channels between layers first. correct_bias: take out the shift that
-    rounding the weights gives every layer.
+    rounding the weights gives every layer. finetune: then let the quantised network learn.
 
     Raises CompileError for a model that is quantised already, and what importing raises.
     """
@@ -187,11 +193,17 @@ def quantize_model(
         with context.step("correct_biases"):
             corrected = correct_biases(graph, quantized, samples)
         quantized = run_passes(corrected, QUANTIZE, context)
+    tuned = None
+    if finetune is not None:
+        with context.step("fine_tune"):
+            tuned = recover_accuracy(graph, quantized, finetune, context)
+        quantized = tuned.network
     with context.step("export_model"):
         model = export_model(quantized)
     with context.step("quality"):
         layers = quality(graph, quantized, [s[:QUALITY_SAMPLES] for s in samples])
-    return QuantizedModel(model, tuple(layers), tuple(context.notes), tuple(context.timings))
+    notes, timings = tuple(context.notes), tuple(context.timings)
+    return QuantizedModel(model, tuple(layers), notes, timings, tuned)
 
 
 def load(folder: str | PathLike[str]) -> CompiledProject:

@@ -15,8 +15,11 @@ from ..pipeline import canonical, compile_model, lower, quantize_model, schedule
 from ..plan.report import arena_map
 from ..quant.quality import quality_json, quality_table
 from ..quant.ranges import Method
+from ..recover_accuracy import FineTune
+from ..train.scheme import read_scheme
 from . import show
 from .console import err, out, print_json, progress, reported
+from .fine_tuned import fine_tuned_data, show_fine_tuned
 from .options import AsJson, Bind, Board, Dtype, MethodName, Model, Samples, Timings, sizes
 
 ShowMap = Annotated[bool, typer.Option("--map/--no-map", help="the map of the arena")]
@@ -77,12 +80,30 @@ def quantize(
     correct_bias: Annotated[
         bool, typer.Option("--correct-bias", help="take out the shift of rounded weights")
     ] = False,
+    finetune: Annotated[
+        Path | None,
+        typer.Option(
+            "--finetune", metavar="F.npz", help="then let it learn from x and labels y, or x alone"
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="of --finetune")] = FineTune.epochs,
+    rate: Annotated[float, typer.Option(help="of --finetune, falls to 0")] = FineTune.rate,
+    scheme: Annotated[
+        Path | None,
+        typer.Option(
+            "--finetune-scheme", metavar="update.toml", help="what learns; by default all that can"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of --finetune: which samples judge, their order")] = 0,
     rows: Annotated[int, typer.Option("--rows", help="how many layers to list, worst first")] = 10,
     timings: Timings = False,
     json: AsJson = False,
 ) -> None:
     """Quantise a float model into QDQ ONNX, and say how much noise every layer adds."""
     how = chosen_method(method)
+    if scheme is not None and finetune is None:
+        raise CompileError("--finetune-scheme without --finetune", expected="samples to learn from")
+    updates = read_scheme(scheme) if scheme is not None else None
     with progress(f"quantising {model.name}") as step:
         result = quantize_model(
             model,
@@ -90,6 +111,7 @@ def quantize(
             method=how,
             equalize=equalize,
             correct_bias=correct_bias,
+            finetune=FineTune(finetune, epochs, rate, updates, seed) if finetune else None,
             bind=sizes(bind),
             progress=step,
         )
@@ -103,11 +125,14 @@ def quantize(
                 "model": str(output),
                 "layers": quality_json(result.layers),
                 "notes": list(result.notes),
+                "fine_tuned": fine_tuned_data(result.fine_tuned),
                 **({"timings": result.timings} if timings else {}),
             }
         )
         return
     out().print(quality_table(result.layers, rows))
+    if result.fine_tuned:
+        show_fine_tuned(result.fine_tuned)
     show.notes(result.notes, out())
     if timings:
         show.timings(result.timings, out())

@@ -61,9 +61,10 @@ def read_classes(path: str | Path, model: Graph, classes: int, hint: str = FRESH
     return Labelled(rows, _labels(path, given, len(rows[0]), classes, hint))
 
 
-def has_labels(path: str | Path) -> bool:
-    """Whether the file holds labels or targets. Raises BadInput when it cannot be read."""
-    return _given(_arrays(path)) is not None
+def label_shape(path: str | Path) -> tuple[int, ...] | None:
+    """Of the labels or targets in a file; None without. Raises BadInput when it cannot be read."""
+    given = _given(_arrays(path))
+    return None if given is None else given.shape
 
 
 def read_test_part(path: str | Path, model: Graph, training: Graph) -> Labelled | None:

@@ -50,9 +50,10 @@ class Trainer:
         forward = needed(rest, outputs)
         self._encode = Program(self.graph, frozen, self.graph.inputs[:-2], between, changed)
         self._forward = Program(self.graph, forward, reads, outputs, changed)
-        self._step = Program(
-            self.graph, rest, [*reads, *given], [self.graph.outputs[-1], *news], changed
-        )
+        loss = self.graph.outputs[-1]
+        judged = needed(rest, [loss])
+        self._loss = Program(self.graph, judged, [*reads, given[0]], [loss], changed)
+        self._step = Program(self.graph, rest, [*reads, *given], [loss, *news], changed)
         self.state: dict[Value, Array] = {v: self.graph.initializers[v] for v in state}
         if variation.numbers == "float32":
             self.state = {v: a.astype(np.float64) for v, a in self.state.items()}
@@ -75,7 +76,7 @@ class Trainer:
         """
         if not (math.isfinite(rate) and rate >= 0):
             raise BadInput(f"the learning rate is {rate}", expected="a finite number, 0 or more")
-        array = self._given(given)
+        array = self._as_given(given)
         numbers = [*sample, *self.state.values(), array, np.array([rate], np.float32)]
         loss, *news = self._step.run(numbers)
         self.state = dict(zip(self.state, news, strict=True))
@@ -84,10 +85,8 @@ class Trainer:
 
     def loss(self, sample: Encoded, given: Array | int) -> float:
         """The loss of one sample; nothing learns."""
-        kept = self.snapshot()
-        loss = self.step(sample, given, 0.0)
-        self.restore(kept)
-        return loss
+        numbers = [*sample, *self.state.values(), self._as_given(given)]
+        return float(self._loss.run(numbers)[0][0])
 
     def outputs(self, sample: Encoded) -> tuple[Array, ...]:
         """The model's outputs for one encoded sample."""
@@ -116,7 +115,7 @@ class Trainer:
         for value in self.graph.transient:
             self.state[value] = np.zeros_like(self.state[value])
 
-    def _given(self, given: Array | int) -> Array:
+    def _as_given(self, given: Array | int) -> Array:
         if not isinstance(given, int | np.integer):
             _check(self.given, np.asarray(given))
             return np.asarray(given)
