@@ -17,7 +17,7 @@ from ..ops.authorize import MAX_INPUTS
 from .classes import Classes, find_classes
 
 Mode = Literal["withhold", "permute", "coreguard-otp"]
-MODES: tuple[Mode, ...] = ("withhold", "permute")
+MODES: tuple[Mode, ...] = ("withhold", "permute", "coreguard-otp")
 MIN_CHANNELS = 8  # fewer have so few orders that trying them all is no work
 WEIGHTED = ("conv2d", "dense")
 # What may stand between the withheld layer and the cut, inside the bridge.
@@ -214,7 +214,7 @@ def _linear_site(graph: Graph, place: Place) -> Site:
             refused = error
     if not sites:
         raise refused
-    return max(sites, key=balance)
+    return max(sites, key=lambda s: parameters(s.bridge))
 
 
 def _is_linear_reader(graph: Graph, node: Node, value: Value) -> bool:

@@ -10,13 +10,30 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import CompileError
 from ..ir.dtypes import Array
+from .axes import Free
 
 KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Secret:
+    """The permutations of one partition. classes: all of them, in the order that numbers them."""
+
+    key: bytes = field(repr=False)
+    classes: tuple[Free, ...]
+
+    def order(self, of: Free) -> Array:
+        """int64: of a permutation class."""
+        return self.permutation(f"channels/{self.classes.index(of)}", of.size)
+
+    def permutation(self, label: str, size: int) -> Array:
+        return permutation(self.key, label, size)
 
 
 def check_key(key: bytes) -> bytes:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import CompileError
-from ..ir.dtypes import Array
-from ..ir.graph import Graph, Node, Origin, Stage, Value
+from ..ir.graph import Graph, Node, Stage, Value
 from ..ir.rewrite import Rewriter
 from ..ir.verify import verify
-from ..ops import get
-from ..ops.authorize import AuthorizeAttrs
-from .axes import Free
-from .classes import find_classes
+from .blinding import blinded
 from .cut import MODES, Mode, Site, choose, parameters
-from .keystream import check_key, permutation
-from .permute_channels import permute_channels
-
-NAME = "partition_trust"
+from .keystream import Secret, check_key
+from .worlds import NAME, Worlds, permute, withhold
 
 
 @dataclass(frozen=True)
@@ -53,6 +47,13 @@ class Partition:
     cut: Cut
 
 
+_MAKERS: Mapping[Mode, Callable[[Graph, Site, Secret], Worlds]] = {
+    "withhold": withhold,
+    "permute": permute,
+    "coreguard-otp": blinded,
+}
+
+
 def partition(graph: Graph, mode: str, key: bytes, cut: str | None = None) -> Partition:
     """Lock a lowered QUANTIZED graph.
 
@@ -69,19 +70,11 @@ def partition(graph: Graph, mode: str, key: bytes, cut: str | None = None) -> Pa
         raise CompileError(f"unknown trust mode {mode!r}", expected=", ".join(MODES))
     check_key(key)
     site = choose(graph, known, cut)
-    drawn = _draw(site, key)
-    make = {"withhold": _withhold, "permute": _permute}[known]
-    nonsecure, secure = make(graph, site, drawn)
+    secret = Secret(key, site.classes.all())
+    nonsecure, secure = _MAKERS[known](graph, site, secret)
     for part in (nonsecure, *secure):
         verify(part, f"after {NAME}")
     return Partition(known, nonsecure, secure, _report(site))
-
-
-def _draw(site: Site, key: bytes) -> Callable[[Free], Array]:
-    """The permutation of every class: a stream of the key for each."""
-    numbers = {c: i for i, c in enumerate(site.classes.all())}
-    orders = {c: permutation(key, f"channels/{i}", c.size) for c, i in numbers.items()}
-    return orders.__getitem__
 
 
 def _report(site: Site) -> Cut:
@@ -97,94 +90,16 @@ def _report(site: Site) -> Cut:
     )
 
 
-def _withhold(
-    graph: Graph, site: Site, drawn: Callable[[Free], Array]
-) -> tuple[Graph, tuple[Graph, ...]]:
-    rewriter = Rewriter(graph, NAME)
-    for node in site.place.above:
-        if node not in site.bridge:
-            rewriter.keep(node)
-    value = site.locked
-    _authorize(rewriter, 0, site.bridge_values(graph), value, site.bridge[-1].origin)
-    permute_channels(graph, site.place.below, site.classes, drawn, rewriter)
-    order = site.classes.order(site.classes.channels(value), drawn)
-    return _finish(rewriter), (_bridge_graph(graph, site, order),)
+def join(parts: Partition, seed: int = 0) -> Graph:
+    """The authorised network: the secure graphs back in the place of the `authorize` nodes.
 
-
-def _bridge_graph(graph: Graph, site: Site, order: Array | None) -> Graph:
-    """The bridge as a graph whose output has the order: in its weights where they can have it."""
-    inputs = site.bridge_values(graph)
-    part = replace(
-        graph, name=f"{graph.name}_gate0", inputs=inputs, outputs=(site.locked,),
-        nodes=site.bridge, input_layouts=(), output_layouts=(),
-    )  # fmt: skip
-    rewriter = Rewriter(part, NAME)
-    classes = find_classes(part, site.bridge, (), ())
-    channels = classes.channels(site.locked)
-    natural = np.arange(site.locked.type.shape[-1])
-    order = natural if order is None else order
-    if isinstance(channels, Free):
-
-        def drawn(c: Free) -> Array:
-            return order if c == channels else np.arange(c.size)
-
-        permute_channels(part, site.bridge, classes, drawn, rewriter)
-        return rewriter.finish(stage=Stage.QUANTIZED)
-    for node in site.bridge:
-        rewriter.keep(node)
-    rewriter.rename(site.locked, _permuted(rewriter, site.locked, order, site.bridge[-1].origin))
-    return rewriter.finish(stage=Stage.QUANTIZED)
-
-
-def _permute(
-    graph: Graph, site: Site, drawn: Callable[[Free], Array]
-) -> tuple[Graph, tuple[Graph, ...]]:
-    value = site.locked
-    origin = graph.producer[value].origin
-    rewriter = Rewriter(graph, NAME)
-    for node in site.place.above:
-        rewriter.keep(node)
-    authorized = Value(rewriter.unique(f"{value.name}.authorized"), value.type)
-    _authorize(rewriter, 0, [value], authorized, origin)
-    rewriter.rename(value, authorized)
-    permute_channels(graph, site.place.below, site.classes, drawn, rewriter)
-    order = site.classes.order(site.classes.channels(value), drawn)
-    order = np.arange(value.type.shape[-1]) if order is None else order
-    gate = Rewriter(_gate(graph, 0, [value]), NAME)
-    output = _permuted(gate, value, order, origin)
-    return _finish(rewriter), (gate.finish(outputs=(output,)),)
-
-
-def _gate(graph: Graph, call: int, inputs: Sequence[Value]) -> Graph:
-    """An empty secure graph."""
-    return Graph(f"{graph.name}_gate{call}", tuple(inputs), (), {}, (), Stage.QUANTIZED)
-
-
-def _permuted(rewriter: Rewriter, value: Value, order: Array, origin: Origin) -> Value:
-    """The value with its last axis in the order."""
-    constant = rewriter.constant(f"{value.name}.order", order.astype(np.int32))
-    output = Value(rewriter.unique(f"{value.name}.locked"), value.type)
-    rewriter.emit(get("permute_channels"), [value, constant], origin=origin, outputs=[output])
-    return output
-
-
-def _authorize(
-    rewriter: Rewriter, call: int, inputs: Sequence[Value], output: Value, origin: Origin
-) -> None:
-    attrs = AuthorizeAttrs(call, output.type.shape, output.type.dtype.value)
-    rewriter.emit(get("authorize"), inputs, attrs, origin=origin, outputs=[output])
-
-
-def _finish(rewriter: Rewriter) -> Graph:
-    return rewriter.finish(stage=Stage.PARTITIONED)
-
-
-def join(parts: Partition) -> Graph:
-    """The authorised network: the secure graphs back in the place of the `authorize` nodes."""
+    seed: of the one-time pad, which is a constant here; the outputs do not depend on it.
+    """
     rewriter = Rewriter(parts.nonsecure, "join_trust")
+    pads: dict[Value, Value] = {}
     for node in parts.nonsecure.nodes:
         if node.op.name == "authorize":
-            _inline(parts.secure[node.attrs.call], node, rewriter)
+            _inline(parts.secure[node.attrs.call], node, rewriter, pads, seed)
         else:
             rewriter.keep(node)
     joined = rewriter.finish(stage=Stage.QUANTIZED)
@@ -192,9 +107,18 @@ def join(parts: Partition) -> Graph:
     return joined
 
 
-def _inline(secure: Graph, call: Node, rewriter: Rewriter) -> None:
-    """The nodes of a secure graph, under names of their own."""
-    known = dict(zip(secure.inputs, call.inputs, strict=True))
+def _inline(
+    secure: Graph, call: Node, rewriter: Rewriter, pads: dict[Value, Value], seed: int
+) -> None:
+    """The nodes of a secure graph, under names of their own; its pad is that of the other one."""
+    known = dict(zip(secure.inputs, call.inputs, strict=False))
+    for value in secure.inputs[len(call.inputs) :]:
+        if value not in pads:
+            drawn = np.random.default_rng(seed).integers(
+                -(2**31), 2**31, value.type.shape, np.int32
+            )
+            pads[value] = rewriter.constant(value.name, drawn)
+        known[value] = pads[value]
     for value, array in secure.initializers.items():
         known[value] = rewriter.constant(value.name, array, value.type.quant)
     for node in secure.nodes:

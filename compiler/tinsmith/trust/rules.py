@@ -205,7 +205,7 @@ def pinned_because(op: OpDef) -> str | None:
 
 
 _MADE_HERE: Mapping[str, str] = dict.fromkeys(
-    ("permute_channels", "blind", "unblind"),
+    ("permute_channels", "blind", "ring_conv2d", "unblind"),
     "the partition makes it, after the orders are chosen",
 )
 
