@@ -24,6 +24,7 @@ from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower, with_sc
 from .machine.board import Board, load_board
 from .pass_manager import PassContext, run_passes
 from .plan.fit import fit
+from .plan.stripes import stripe_rows
 from .plan.timeline import draw_arena
 from .quant.calibrate import calibrate
 from .quant.correct_bias import correct_biases
@@ -132,6 +133,9 @@ def compile_model(
     if scheme is not None and dtype != "float32":
         network = graph = with_scales(graph, calibrate, method, context)
     graph = lower(graph, dtype, None if network else calibrate, method, context, scheme)
+    if graph.updates:
+        with context.step("stripe_rows"):
+            graph = stripe_rows(graph)
     program = _schedule(graph, machine, ram or machine.ram_bytes, exact_plan, context)
     program = replace(program, sample=_first_sample(calibrate, program.graph))
     if strict and context.notes:

@@ -21,6 +21,7 @@ from .live_ranges import concats_in_place, is_view, legal_overlaps, live_buffers
 from .model import Buffer, MemoryPlan, Placed
 
 ROUNDS = 200  # of local search before it starts again
+ENOUGH = 1.02  # of a lower bound: another way to lay out is not tried for less
 PLACEMENTS = 1500  # tried by the local search; a budget that is not met gets four times as many
 
 Offsets = tuple[int, ...]
@@ -61,6 +62,8 @@ def plan_arena(
         buffers = live_buffers(graph, scratch_of, concat)
         overlaps = legal_overlaps(graph, buffers, lead_of)
         bounds = lower_bounds(buffers, overlaps, len(graph.nodes), alignment)
+        if results and bounds.arena * ENOUGH >= results[0].arena:
+            continue  # it could hardly be better
         problem = build_problem(buffers, overlaps, alignment)
         offsets, arena = _search(problem, bounds.arena, budget)
         results.append(_Result(concat, buffers, problem, offsets, arena, bounds))
@@ -119,9 +122,9 @@ def first_fit(problem: Problem, order: Sequence[int]) -> tuple[Offsets, int]:
     alignment = problem.alignment
     for i in order:
         blocked = sorted(
-            (offsets[f.other] + f.low, offsets[f.other] + f.high)
-            for f in problem.forbidden[i]
-            if offsets[f.other] >= 0
+            (placed + low, placed + high)
+            for other, low, high in problem.forbidden[i]
+            if (placed := offsets[other]) >= 0
         )
         at = 0
         for low, high in blocked:

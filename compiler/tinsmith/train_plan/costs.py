@@ -12,6 +12,7 @@ from ..errors import CompileError
 from ..ir.graph import Graph
 from ..machine.board import Board
 from ..pass_manager import PassContext
+from ..plan.stripes import stripe_rows
 from ..train.scheme import Scheme
 from .fine_tune import training_graph
 
@@ -84,6 +85,7 @@ class Planner:
         return StateBlock.of(training_graph(self.quantized, scheme)).bytes
 
     def _plan(self, graph: Graph) -> Cost:
+        graph = stripe_rows(graph)
         state = StateBlock.of(graph).bytes
         room = self.budget.ram_bytes - self.board.stack_bytes - state
         training, inference = (
