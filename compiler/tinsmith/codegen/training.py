@@ -69,6 +69,7 @@ def train_view(
         steps=tuple(step_views(program, functions, weights, state)),
         state_bytes=state.bytes,
         stored_bytes=state.stored_bytes,
+        batch=batch_of(graph),
         state=tuple(_parts(graph, weights, state)),
     )
 
@@ -79,6 +80,11 @@ def label_of(graph: Graph) -> tuple[int | None, int | None]:
         if node.op.name == "softmax_cross_entropy":
             return graph.inputs.index(node.inputs[1]), node.x.elements
     return None, None
+
+
+def batch_of(graph: Graph) -> int:
+    """Samples to an update."""
+    return next((n.attrs.batch for n in graph.nodes if n.op.name == "count_sample"), 1)
 
 
 def base_hash(training: Graph) -> str:

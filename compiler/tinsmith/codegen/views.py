@@ -74,7 +74,8 @@ class StateView:
 @dataclass(frozen=True)
 class TrainView:
     """The training entry point. Offsets are in the arena; `classes` is None without a label;
-    `base_hash` is SHA-256 in hexadecimal. stored_bytes: of the state, what stores hold."""
+    `base_hash` is SHA-256 in hexadecimal. stored_bytes: of the state, what stores hold.
+    batch: samples to an update."""
 
     base_hash: str
     arena_bytes: int
@@ -88,6 +89,7 @@ class TrainView:
     steps: tuple[StepView, ...]
     state_bytes: int
     stored_bytes: int
+    batch: int
     state: tuple[StateView, ...]
 
 
