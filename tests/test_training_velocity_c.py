@@ -9,11 +9,15 @@ import pytest
 
 from tinsmith.codegen.report import read_report
 from tinsmith.machine.board import load_board
+from tinsmith.runner.learn import DeviceLearner
+from tinsmith.runner.run import device_samples
 from tinsmith.runner.store import DeviceStore
 from tinsmith.runner.training import State, TrainingProject, open_training, train_steps
 from tinsmith.toolchain.compile_c import build
 from tinsmith.train.delta import encode_delta
+from tinsmith.train.labelled import Labelled
 from tinsmith.train.scheme import Scheme
+from tinsmith.train.simulate import SimulatedLearner, Trainer
 
 from .host_c import SANITIZE
 from .test_training_c import DSCNN, PART, Net, agree
@@ -97,6 +101,26 @@ def test_a_commit_in_the_middle_of_a_batch_keeps_the_weights(host: TrainingProje
     again, wanted = _learnt(host, BATCH, back), _learnt(host, BATCH, fresh)
     assert not _same_weights(host, again, back)
     assert all(np.array_equal(again[v], wanted[v]) for v in wanted)
+
+
+def test_device_and_simulator_take_back_the_same(host: TrainingProject) -> None:
+    store = DeviceStore(host)
+    store.erase()
+    samples, labels = KEEPING.samples(12)
+    rows = device_samples(host.project.graph, samples)
+    trainer = Trainer(host.graph)
+    encoded = [trainer.encode([row]) for row in rows[0]]
+    simulated = SimulatedLearner(trainer, encoded, labels.tolist())
+    device = DeviceLearner(store, Labelled(rows, labels.reshape(-1, 1)), store.load()[0])
+    losses: list[list[float]] = []
+    for learner in (device, simulated):
+        learner.learn(range(BATCH + 2), [0.01] * (BATCH + 2))
+        learner.keep()
+        learner.learn(range(BATCH), [0.05] * BATCH)
+        learner.take_back()
+        losses.append(list(learner.learn(range(12), [0.01] * 12)))
+    assert losses[0] == losses[1]
+    assert all(np.array_equal(a, device.state[v]) for v, a in trainer.state.items())
 
 
 def test_a_delta_holds_no_velocity(host: TrainingProject) -> None:
