@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import compiling, demo, demo_training, device, show, train, train_plan
+from .commands import compiling, demo, demo_training, device, protect, show, train, train_plan
 from .commands.console import print_json, reported
 from .commands.doctor import diagnose
 from .commands.options import AsJson, Bind, Model, sizes
@@ -102,6 +102,7 @@ def doctor(json: AsJson = False) -> None:
 app.command()(compiling.analyze)
 app.command()(compiling.quantize)
 app.command("compile")(compiling.compile_)
+app.command()(protect.protect)
 app.command()(device.run)
 app.command()(device.bench)
 app.command()(device.verify)

@@ -36,6 +36,7 @@ from .recover_accuracy import FineTune, FineTuned, recover_accuracy
 from .toolchain.compile_c import firmware
 from .toolchain.firmware import Firmware, build_firmware
 from .train.scheme import Scheme, read_scheme
+from .trust.project import Protection, check_protectable, development_device, write_protected
 
 __all__ = [
     "QUANTIZE",
@@ -98,6 +99,7 @@ def compile_model(
     calibrate: Samples | None = None,
     dtype: str = "int8",
     train: str | PathLike[str] | Scheme | None = None,
+    trust: Protection | None = None,
     ram: int | None = None,
     flash: int | None = None,
     method: Method = "auto",
@@ -117,6 +119,8 @@ def compile_model(
         calibrate: samples that quantise a float model: an .npz file, or arrays by input name.
         dtype: "int8", or "float32" for a network that stays float.
         train: an update scheme, `update.toml`: the project learns on the device.
+        trust: divide it into a secure and a non-secure image, for a device with a secret of its
+            own that is not kept; `protect` makes those of other devices from the project.
         ram, flash: budgets in bytes that replace the board's.
         exact_plan: prove the arena smallest, with the `plan` extra.
         strict: every note (a slow generic kernel, a clamped bias) is an error.
@@ -126,6 +130,8 @@ def compile_model(
     Raises CompileError: ImportFailure, UnsupportedModel, BadInput, DoesNotFit, MissingTool…
     """
     machine, folder = load_board(board), Path(out)
+    if trust is not None:
+        check_protectable(machine, dtype, learns=train is not None)
     context = PassContext(print_after=print_after, progress=progress)
     graph = canonical(source, context, name=name, bind=bind)
     scheme = train if train is None or isinstance(train, Scheme) else read_scheme(train)
@@ -140,6 +146,13 @@ def compile_model(
     program = replace(program, sample=_first_sample(calibrate, program.graph))
     if strict and context.notes:
         raise CompileError("not compiled, because of --strict:\n  " + "\n  ".join(context.notes))
+    if trust is not None:
+        for_device = development_device()
+        report = write_protected(
+            folder, program.graph, machine, trust, for_device, context,
+            sample=program.sample, ram=ram, flash=flash, pictures=pictures,
+        )  # fmt: skip
+        return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))
     with context.step("emit"):
         weights_bytes = write_project(folder, program)
         if network is not None:

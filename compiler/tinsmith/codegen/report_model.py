@@ -68,8 +68,9 @@ class TrustReport(msgspec.Struct, frozen=True):
 
     mode: as `--trust`. device: for which it was made. simulated: the secure world is a process of
     the host, which protects nothing. quota: queries the gateway answers per boot; None: any number.
-    cut: the value that crosses; channels: how many it has. bridge: the nodes, by ONNX name, that
-    only the secure world has. parameters_before, parameters_after: on both sides of the cut.
+    cut: where; channels: of the value that leaves the gateway. bridge: the nodes that the secure
+    world has. parameters_above: before the cut, with the bridge; parameters_withheld: the bridge's;
+    parameters_below: after the cut, parameters_locked: those of them that are permuted.
     classes: how many orders of channels are secret.
     """
 
@@ -80,8 +81,10 @@ class TrustReport(msgspec.Struct, frozen=True):
     cut: str
     channels: int
     bridge: tuple[str, ...]
-    parameters_before: int
-    parameters_after: int
+    parameters_above: int
+    parameters_withheld: int
+    parameters_below: int
+    parameters_locked: int
     classes: int
 
 

@@ -53,11 +53,13 @@ def trust_lines(trust: TrustReport) -> Iterator[str]:
     if trust.simulated:
         yield SIMULATED
     yield (
-        f"cut at {trust.cut}: {trust.channels:,} channels, {trust.classes:,} secret orders; "
-        f"{trust.parameters_before:,} parameters before it, {trust.parameters_after:,} after"
+        f"cut at {short_name(trust.cut, 40)}: {trust.channels:,} channels, "
+        f"{trust.classes:,} secret orders; {trust.parameters_above:,} parameters above, "
+        f"{trust.parameters_locked:,} of {trust.parameters_below:,} below are locked"
     )
     if trust.bridge:
-        yield f"only in the secure world: {', '.join(trust.bridge)}"
+        names = ", ".join(short_name(name, 40) for name in trust.bridge)
+        yield f"in the secure world: {names}, {trust.parameters_withheld:,} parameters"
 
 
 def _table(nodes: Sequence[NodeReport]) -> Iterator[str]:

@@ -17,10 +17,24 @@ from ..quant.quality import quality_json, quality_table
 from ..quant.ranges import Method
 from ..recover_accuracy import FineTune
 from ..train.scheme import read_scheme
+from ..trust.project import Protection
 from . import show
 from .console import err, out, print_json, progress, reported
 from .fine_tuned import fine_tuned_data, show_fine_tuned
-from .options import AsJson, Bind, Board, Dtype, MethodName, Model, Samples, Timings, sizes
+from .options import (
+    AsJson,
+    Bind,
+    Board,
+    Dtype,
+    MethodName,
+    Model,
+    Quota,
+    Samples,
+    Timings,
+    TrustCut,
+    TrustMode,
+    sizes,
+)
 
 ShowMap = Annotated[bool, typer.Option("--map/--no-map", help="the map of the arena")]
 
@@ -153,6 +167,9 @@ def compile_(
         Path | None,
         typer.Option("--train", metavar="update.toml", help="learn on the device, as this says"),
     ] = None,
+    trust: TrustMode = None,
+    trust_cut: TrustCut = None,
+    quota: Quota = None,
     bind: Bind = None,
     name: Annotated[
         str | None, typer.Option(help="of the model in C; by default the file's")
@@ -169,6 +186,9 @@ def compile_(
 ) -> None:
     """Compile a model for a board: C sources, the linked ELF, report.json."""
     how = chosen_method(method)
+    if trust is None and (trust_cut is not None or quota is not None):
+        raise CompileError("--trust-cut and --quota are of a protected model", hint="give --trust")
+    protection = None if trust is None else Protection(trust, trust_cut, quota)
 
     def print_graph(pass_name: str, text: str) -> None:
         if pass_name == print_after:
@@ -182,6 +202,7 @@ def compile_(
             calibrate=calibrate,
             dtype=dtype,
             train=train,
+            trust=protection,
             ram=ram,
             flash=flash,
             method=how,

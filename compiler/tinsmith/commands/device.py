@@ -9,15 +9,18 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from ..codegen.report_text import trust_lines
 from ..errors import CompileError
 from ..runner.bench import NodeProfile, profile, profile_step
 from ..runner.bench import bench as measure
 from ..runner.compare import verify as compare
 from ..runner.run import RunResult
 from ..runner.run import run as execute
+from ..trust.keys import read_public_key
+from ..trust.manifest import check_manifest
 from . import show
 from .console import out, print_json, progress, reported
-from .options import AsJson, Project
+from .options import AsJson, Project, VerifyWith
 
 Input = Annotated[
     Path,
@@ -33,9 +36,11 @@ def run(
         Path | None, typer.Option("--output", metavar="G.npz", help="write the outputs here")
     ] = None,
     real: Annotated[bool, typer.Option("--float", help="outputs as float32, dequantised")] = False,
+    verify_with: VerifyWith = None,
     json: AsJson = False,
 ) -> None:
     """Run samples on the host or in the board's emulator."""
+    _check_signer(project, verify_with)
     with progress(f"running {project}") as step:
         result = execute(project, input_file, progress=lambda i, n: step(f"{i} of {n}"))
     if output is not None:
@@ -82,9 +87,11 @@ def bench(
     layers: Annotated[
         bool, typer.Option("--layers", help="instructions of every node too")
     ] = False,
+    verify_with: VerifyWith = None,
     json: AsJson = False,
 ) -> None:
     """Measure one inference on the board's emulator; the figures go into DIR/report.json."""
+    _check_signer(project, verify_with)
     with progress(f"measuring {project}"):
         report = measure(project)
         nodes = profile(project) if layers else []
@@ -105,6 +112,16 @@ def bench(
             "train_arena_bytes": report.train_arena_bytes,
             "state_bytes": report.state_bytes,
         }
+    if report.trust is not None:
+        figures |= {
+            "secure_flash_bytes": report.secure_flash_bytes,
+            "secure_ram_bytes": report.secure_ram_bytes,
+            "gateway_calls": report.gateway_calls,
+            "secure_instructions": report.secure_instructions,
+            "bridge_instructions": report.bridge_instructions,
+            "plain_instructions": report.plain_instructions,
+            "overhead_instructions": report.overhead_instructions,
+        }
     if json:
         data: dict[str, object] = {"model": report.model, "board": report.board, **figures}
         if layers:
@@ -114,11 +131,19 @@ def bench(
         print_json(data)
         return
     show.figures(f"{report.model} on {report.board}", figures)
+    for line in trust_lines(report.trust) if report.trust else ():
+        out().print(line, markup=False)
     if report.instructions_per_inference is None:
         out().print("the host does not count instructions", markup=False)
     for part in (nodes, steps):
         if part:
             show.profile(part)
+
+
+def _check_signer(project: Path, public: Path | None) -> None:
+    """`--verify-with`. The runner itself verifies that nothing was changed since it was signed."""
+    if public is not None:
+        check_manifest(project, read_public_key(public))
 
 
 def _profile_rows(nodes: Sequence[NodeProfile]) -> list[dict[str, object]]:
@@ -134,9 +159,11 @@ def verify(
         Path | None,
         typer.Option("--input", metavar="F.npz", help="samples; by default seeded random ones"),
     ] = None,
+    verify_with: VerifyWith = None,
     json: AsJson = False,
 ) -> None:
     """Compare the device with the numpy oracle, bit for bit; exit 1 and the node if they differ."""
+    _check_signer(project, verify_with)
     with progress(f"verifying {project}") as step:
         result = compare(project, input_file, progress=lambda i, n: step(f"{i} of {n}"))
     exact = all(array.dtype == np.int8 for array in result.run.device_outputs)

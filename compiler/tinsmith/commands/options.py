@@ -30,6 +30,24 @@ MethodName = Annotated[
 ]
 Dtype = Annotated[str, typer.Option("--dtype", help="int8 or float32")]
 Board = Annotated[str, typer.Option("--board", help="see `tinsmith boards`", show_default=False)]
+TrustMode = Annotated[
+    str | None,
+    typer.Option("--trust", metavar="MODE", help="two images: withhold, permute or coreguard-otp"),
+]
+TrustCut = Annotated[
+    str | None,
+    typer.Option("--trust-cut", metavar="NODE", help="the node after which to cut"),
+]
+Quota = Annotated[
+    int | None,
+    typer.Option("--quota", min=1, help="inferences that the secure world allows per boot"),
+]
+VerifyWith = Annotated[
+    Path | None,
+    typer.Option(
+        "--verify-with", metavar="KEY.pub.pem", help="who must have signed a protected project"
+    ),
+]
 Timings = Annotated[bool, typer.Option("--timings", help="print the seconds of every pass")]
 
 

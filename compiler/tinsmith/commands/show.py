@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..codegen.program import Program
 from ..codegen.report import Report
+from ..codegen.report_text import trust_lines
 from ..frontend.import_rules import WITHOUT_OPERATOR
 from ..frontend.onnx_import import CheckReport
 from ..frontend.qlinear import QLINEAR_OPERATORS
@@ -178,10 +179,16 @@ def compiled(report: Report, folder: Path) -> None:
     if report.train_arena_bytes is not None:
         state = f"state {report.state_bytes:,} of the RAM"
         rows.append(("training arena", report.train_arena_bytes, state))
+    if report.trust is not None:
+        rows.append(("secure flash bytes", report.secure_flash_bytes, ""))
+        rows.append(("secure RAM bytes", report.secure_ram_bytes, ""))
+        rows.append(("gateway calls", report.gateway_calls, "per inference"))
     made = table(f"{report.model} on {report.board} → {folder}", ("", "", ""), rows)
     made.show_header = False
     made.columns[-1].justify = "left"
     out().print(made)
+    for line in trust_lines(report.trust) if report.trust else ():
+        out().print(line, markup=False)
 
 
 def report_data(report: Report) -> dict[str, Any]:

@@ -10,17 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from ..codegen.project import SAMPLE_FILE
-from ..codegen.report import Report, read_report, write_report
+from ..codegen.report import Report, TrustReport, read_report, write_report
 from ..errors import CompileError
 from ..ir.dtypes import Array
 from ..ir.graph import Node
 from ..machine.board import Counter, emulated
 from ..toolchain.compile_c import build
+from ..trust.manifest import check_manifest
 from .execute import trace_sample, trace_sequence
+from .protected import traced, unprotected
 from .protocol import Sample, TraceRecord
 from .run import Project, device_samples, open_project, run_project
 from .training import open_training, train_project
 
+GATEWAY = "authorize"  # the operator that enters the secure world
 _RATE = 2.0**-10  # of the steps that are measured; their cost does not depend on it
 
 
@@ -43,6 +46,8 @@ def bench(folder: str | Path) -> Report:
     result = run_project(project, sample)
     report = read_report(project.folder)
     report.instructions_per_inference = result.instructions_per_inference
+    if report.trust is not None and result.instructions_per_inference is not None:
+        _measure_protection(project, report, report.trust, result.instructions_per_inference)
     if report.train_nodes:
         report.train_step_instructions = _train_step(project, sample)
     write_report(project.folder, report)
@@ -52,16 +57,40 @@ def bench(folder: str | Path) -> Report:
 def profile(folder: str | Path) -> list[NodeProfile]:
     """Instructions of every node, in order, on the embedded sample; builds with a trace.
 
-    Raises CompileError on a board that does not count instructions.
+    Of a protected project the nodes of the non-secure image: an `authorize` is all that the secure
+    world does for it. Raises CompileError on a board that does not count instructions.
     """
     project = open_project(folder)
-    counter = _counter(project)
+    _counter(project)
+    if project.protected:
+        check_manifest(project.folder)
+        with traced(project) as pair:
+            return _profile(pair, pair.elf(trace=True))
     build(project.folder, project.board, trace=True)
+    return _profile(project, project.elf(trace=True))
+
+
+def _profile(project: Project, elf: Path) -> list[NodeProfile]:
     graph = project.graph
     types = [v.type for v in graph.outputs]
     sample = Sample(tuple(a[0] for a in embedded_sample(project)))
-    records = trace_sample(project.elf(trace=True), project.board, types, sample)
-    return _by_node(graph.nodes, records, counter)
+    records = trace_sample(elf, project.board, types, sample)
+    return _by_node(graph.nodes, records, _counter(project))
+
+
+def _measure_protection(project: Project, report: Report, trust: TrustReport, total: int) -> None:
+    """Fill in what the secure world executes, and what the unprotected model does."""
+    nodes = profile(project.folder)
+    report.secure_instructions = sum(p.instructions for p in nodes if p.node.op.name == GATEWAY)
+    with unprotected(project) as plain:
+        report.plain_instructions = run_project(
+            plain, embedded_sample(plain)
+        ).instructions_per_inference
+        build(plain.folder, plain.board, trace=True)
+        costs = _profile(plain, plain.elf(trace=True))
+    report.bridge_instructions = sum(p.instructions for p in costs if p.node.name in trust.bridge)
+    if report.plain_instructions is not None:
+        report.overhead_instructions = total - report.plain_instructions
 
 
 def _counter(project: Project) -> Counter:

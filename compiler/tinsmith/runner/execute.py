@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ..errors import CompileError, InternalError
+from ..errors import CompileError, InternalError, NotAuthentic
 from ..ir.dtypes import TensorType
 from ..machine.board import Board, emulated
 from ..toolchain.programs import find_program, tail
 from .protocol import (
     EXIT_TEXTS,
     POWER_CUT,
+    WRONG_IMAGE,
     Result,
     Sample,
     TraceRecord,
@@ -186,6 +187,11 @@ class _Process:
             return True
         if status == POWER_CUT:
             raise PowerCut
+        if status == WRONG_IMAGE:
+            raise NotAuthentic(
+                "the secure image does not start this non-secure image: it was not made with it",
+                hint="both images of a device come from one `tinsmith protect`",
+            )
         if status != 0:
             reason = EXIT_TEXTS.get(status, f"exit status {status}")
             log = tail((self.folder / "log").read_text(errors="replace"))

@@ -17,6 +17,7 @@ _RECORD = struct.Struct("<IIQ")
 _TRACE = struct.Struct("<iIQ")
 
 POWER_CUT = 14
+WRONG_IMAGE = 16
 REFUSED = 8  # ts_status.h
 # Exit statuses of the firmware (harness.h).
 EXIT_TEXTS = {
@@ -26,7 +27,7 @@ EXIT_TEXTS = {
     13: "the processor took a fault (a bad access, or the stack overflowed)",
     POWER_CUT: "its power was cut",
     15: "the secure world gave up: a fault, or a disturbed check",
-    16: "the secure image was made for another non-secure image",
+    WRONG_IMAGE: "the secure image was made for another non-secure image",
 }
 
 

@@ -1,0 +1,89 @@
+"""The command that makes the images of one device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import CompileError
+from ..trust import keys
+from ..trust.project import protect_project
+from . import show
+from .console import out, print_json, progress, reported
+from .options import AsJson, Quota, TrustCut, TrustMode
+
+_FILE = "FILE"
+
+
+@reported
+def protect(
+    project: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="what `tinsmith compile` made", show_default=False),
+    ] = None,
+    secret: Annotated[
+        Path | None,
+        typer.Option("--secret", metavar=_FILE, help="the root secret, 32 bytes or more"),
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="ID", help="for which")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT", help="to write into")
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option("--sign", metavar="KEY.pem", help="Ed25519; by default a key of the moment"),
+    ] = None,
+    trust: TrustMode = None,
+    cut: TrustCut = None,
+    quota: Quota = None,
+    new_secret: Annotated[
+        Path | None, typer.Option("--new-secret", metavar=_FILE, help="make a root secret")
+    ] = None,
+    new_signing_key: Annotated[
+        Path | None,
+        typer.Option("--new-signing-key", metavar="KEY.pem", help="make it, and KEY.pub.pem"),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Make the pair of images that runs on one device: `protect DIR --secret F --device ID -o OUT`.
+
+    The mode, the cut and the quota are those of DIR where the options do not say others.
+    """
+    made: list[str] = []
+    if new_secret is not None:
+        keys.new_secret(new_secret)
+        made.append(f"a root secret in {new_secret}: whoever has it can make every device's keys")
+    if new_signing_key is not None:
+        public = keys.new_signing_key(new_signing_key)
+        made.append(f"a signing key in {new_signing_key}, its public key in {public}")
+    for text in made:
+        out().print(text, markup=False)
+    if project is None and made:
+        return
+    given = {"DIR": project, "--secret": secret, "--device": device, "-o": output}
+    missing = [name for name, value in given.items() if value is None]
+    if project is None or secret is None or device is None or output is None:
+        raise CompileError(
+            f"protect needs {', '.join(missing)}",
+            expected="tinsmith protect DIR --secret root.key --device ID -o OUT",
+            hint="`tinsmith protect --new-secret FILE` makes a root secret",
+        )
+    with progress(f"protecting {project} for {device}") as step:
+        protected = protect_project(
+            project,
+            output,
+            secret=secret,
+            device=device,
+            sign=sign,
+            mode=trust,
+            cut=cut,
+            quota=quota,
+            progress=step,
+        )
+    if json:
+        print_json(show.report_data(protected))
+        return
+    show.compiled(protected, output)
+    show.notes(protected.notes, out())

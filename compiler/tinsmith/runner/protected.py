@@ -1,0 +1,50 @@
+"""What protection costs: a protected project measured beside its unprotected model.
+
+The model is compiled for the same board as if nothing were secret, and both run the same sample.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from ..codegen.project import NONSECURE_FOLDER, SAMPLE_FILE, SECURE_FOLDER, write_project
+from ..codegen.schedule import schedule
+from ..ir.graph import Stage
+from ..pass_manager import PassContext
+from ..toolchain.firmware import build_firmware
+from ..trust.images import build_worlds, read_worlds
+from .run import Project
+
+
+@contextmanager
+def unprotected(project: Project) -> Generator[Project]:
+    """The model of a protected project compiled for its board, in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
+        folder = Path(temporary)
+        graph = replace(project.graph, stage=Stage.QUANTIZED)
+        program = schedule(graph, project.board, None, False, PassContext())
+        write_project(folder, program)
+        build_firmware(folder, program.graph, project.board)
+        shutil.copy(project.folder / SAMPLE_FILE, folder)
+        yield Project(folder, program.graph, project.board)
+
+
+@contextmanager
+def traced(project: Project) -> Generator[Project]:
+    """The pair of a protected project built with a trace, in a temporary folder.
+
+    Its graph is that of the non-secure image, which is what the trace counts.
+    """
+    with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
+        folder = Path(temporary)
+        for world in (NONSECURE_FOLDER, SECURE_FOLDER):
+            shutil.copytree(project.folder / world, folder / world)
+        shutil.copy(project.folder / SAMPLE_FILE, folder)
+        nonsecure, secure = read_worlds(folder)
+        build_worlds(folder, project.board, nonsecure, secure, quota=None, trace=True)
+        yield Project(folder, nonsecure, project.board)

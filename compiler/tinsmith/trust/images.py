@@ -1,0 +1,40 @@
+"""From the C of both worlds to their two images: on a board, or as two processes of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..codegen.project import NONSECURE_FOLDER, SECURE_FOLDER, read_graph
+from ..ir.graph import Graph
+from ..machine.board import Board
+from ..toolchain.host_pair import build_host_pair
+from ..toolchain.secure_image import PairFirmware, build_pair
+
+
+def build_worlds(
+    folder: Path,
+    board: Board,
+    nonsecure: Graph,
+    secure: Sequence[Graph],
+    *,
+    quota: int | None,
+    trace: bool = False,
+) -> PairFirmware:
+    """Compile and link `folder/nonsecure` and `folder/secure/<graph>` into `folder/build`.
+
+    quota: queries per boot; None: any number. trace: the non-secure image reports every node.
+    """
+    build = build_host_pair if board.is_host else build_pair
+    return build(folder, board, nonsecure, secure, quota=quota, debug=True, trace=trace)
+
+
+def read_worlds(folder: Path) -> tuple[Graph, list[Graph]]:
+    """The PLANNED graphs of a protected project: the non-secure one, and the secure ones by call.
+
+    Raises CompileError when they are not there.
+    """
+    nonsecure = read_graph(folder / NONSECURE_FOLDER)
+    calls = sum(n.op.name == "authorize" for n in nonsecure.nodes)
+    gates = [f"{nonsecure.name}_gate{call}" for call in range(calls)]
+    return nonsecure, [read_graph(folder / SECURE_FOLDER / gate) for gate in gates]

@@ -1,0 +1,233 @@
+"""Makes a protected project: the C of both worlds from one graph, the two images, the manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ..codegen.emit import random_sample
+from ..codegen.program import Program
+from ..codegen.project import (
+    NONSECURE_FOLDER,
+    SAMPLE_FILE,
+    SECURE_FOLDER,
+    read_graph,
+    write_oracle,
+    write_project,
+)
+from ..codegen.report import Report, TrustReport, make_report, read_report, write_report
+from ..codegen.schedule import schedule
+from ..errors import CompileError, InternalError
+from ..ir.dtypes import Array
+from ..ir.graph import Graph, Stage
+from ..ir.interpret import run
+from ..ir.printer import graph_hash
+from ..machine.board import Board, load_board
+from ..machine.trust_zone import load_trust_zone
+from ..pass_manager import PassContext
+from ..plan.timeline import draw_arena
+from ..quant.samples import load_samples
+from ..toolchain.sizes import check_budget
+from . import keys
+from .cut import MODES
+from .images import build_worlds
+from .manifest import NONSECURE_IMAGE, SECURE_IMAGE, Manifest, image_hash, write_manifest
+from .partition import Partition, partition
+
+DEVELOPMENT = "development"
+
+
+@dataclass(frozen=True)
+class Protection:
+    """How a model is divided. cut: the value that crosses; None: chosen. quota: queries that the
+    gateway answers per boot; None: any number."""
+
+    mode: str
+    cut: str | None = None
+    quota: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise CompileError(f"unknown mode {self.mode!r}", expected=f"one of {', '.join(MODES)}")
+
+
+@dataclass(frozen=True)
+class Device:
+    """For which device: its id, its key (32 bytes), and who signs the manifest."""
+
+    name: str
+    key: bytes
+    signer: Ed25519PrivateKey
+
+    def __repr__(self) -> str:
+        return f"Device({self.name})"  # a key is in no log
+
+
+def development_device() -> Device:
+    """A device with keys that are in no file: they cannot be made again."""
+    return Device(DEVELOPMENT, keys.random_key(), Ed25519PrivateKey.generate())
+
+
+def check_protectable(board: Board, dtype: str, *, learns: bool) -> None:
+    """Raises CompileError for what no mode can divide, or no board can hold."""
+    if not board.is_host:
+        load_trust_zone(board.name)
+    if learns:
+        raise CompileError(
+            "a model that learns cannot be protected: its scheme names channels in natural order",
+            hint="leave out --train or --trust",
+        )
+    if dtype == "float32":
+        raise CompileError(
+            "a float32 network cannot be protected: its sums depend on the order of channels",
+            hint="leave out --dtype float32",
+        )
+
+
+def write_protected(
+    folder: Path,
+    graph: Graph,
+    board: Board,
+    protection: Protection,
+    device: Device,
+    context: PassContext,
+    *,
+    sample: Sequence[Array] | None = None,
+    ram: int | None = None,
+    flash: int | None = None,
+    pictures: bool = True,
+) -> Report:
+    """Divide a PLANNED graph, write and build both worlds into `folder`, sign; returns the report.
+
+    sample: one array per graph input, for the self-test. ram, flash: budgets of the non-secure
+    image in bytes. Raises CompileError when there is no legal cut, DoesNotFit, MissingTool.
+    """
+    given = list(sample) if sample is not None else random_sample(graph)
+    with context.step("partition"):
+        plain = replace(graph, stage=Stage.QUANTIZED)
+        divided = partition(plain, protection.mode, device.key, protection.cut)
+    nonsecure = schedule(divided.nonsecure, board, None, False, context)
+    nonsecure = replace(nonsecure, sample=given, expected=run(graph, given))
+    secure = [schedule(part, board, None, False, context) for part in divided.secure]
+    with context.step("emit"):
+        write_oracle(folder, graph, given)
+        weights_bytes = _write_worlds(folder, nonsecure, secure)
+    if pictures:
+        with context.step("draw_arena"):
+            title = f"{nonsecure.c_name}, non-secure"
+            draw_arena(folder, nonsecure.plan, budget=None, title=title)
+    with context.step("build"):
+        images = build_worlds(
+            folder,
+            board,
+            nonsecure.graph,
+            [part.graph for part in secure],
+            quota=protection.quota,
+        )
+    check_budget(images.nonsecure.sizes, board, ram=ram, flash=flash, node=nonsecure.peak_node)
+    report = make_report(
+        nonsecure.graph,
+        nonsecure.calls,
+        nonsecure.plan,
+        board=board.name,
+        target=board.target.name,
+        c_name=nonsecure.c_name,
+        weights_bytes=weights_bytes,
+        notes=context.notes,
+    )
+    report.model, report.model_hash = graph.name, graph_hash(graph)
+    report.macs = sum(n.op.macs(n) for n in graph.nodes)
+    report.trust = _trust_report(divided, protection, device, board)
+    report.gateway_calls = len(divided.secure)
+    report.flash_bytes = images.nonsecure.sizes.flash_bytes
+    report.model_flash_bytes = images.nonsecure.sizes.model_flash_bytes
+    report.ram_bytes = images.nonsecure.sizes.ram_bytes
+    report.secure_flash_bytes = images.secure.sizes.flash_bytes
+    report.secure_ram_bytes = images.secure.sizes.ram_bytes
+    write_manifest(folder, _manifest(folder, report).signed(device.signer))
+    write_report(folder, report)
+    return report
+
+
+def protect_project(
+    folder: Path,
+    out: Path,
+    *,
+    secret: Path,
+    device: str,
+    sign: Path | None = None,
+    mode: str | None = None,
+    cut: str | None = None,
+    quota: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Make the pair of images of one device, in `out`, from a compiled project.
+
+    secret: file with the root secret. sign: file with the signing key; None: a key of the moment.
+    mode, cut, quota: those of the project where None; `withhold` for one that is not protected.
+    Raises CompileError as `write_protected`, BadInput for files that cannot be used.
+    """
+    root, known = keys.read_secret(secret), read_report(folder)
+    graph, board = read_graph(folder), load_board(known.board)
+    check_protectable(board, known.dtype, learns=bool(known.train_nodes))
+    if out.resolve() == folder.resolve():
+        raise CompileError(f"{out} is the project itself", hint="choose another folder with -o")
+    was = known.trust
+    mode = mode or (was.mode if was else "withhold")
+    cut = cut or (was.cut if was and was.mode == mode else None)
+    protection = Protection(mode, cut, quota or (was.quota if was else None))
+    key = keys.device_key(root, graph_hash(graph), device)
+    signer = keys.read_signing_key(sign) if sign else Ed25519PrivateKey.generate()
+    context = PassContext(progress=progress)
+    sample = [array[0] for array in load_samples(folder / SAMPLE_FILE, graph)]
+    whose = Device(device, key, signer)
+    return write_protected(out, graph, board, protection, whose, context, sample=sample)
+
+
+def _write_worlds(folder: Path, nonsecure: Program, secure: Sequence[Program]) -> int:
+    """The C of both worlds; returns the bytes of the constants of the non-secure one."""
+    for old in (NONSECURE_FOLDER, SECURE_FOLDER):
+        shutil.rmtree(folder / old, ignore_errors=True)
+    for program in secure:
+        write_project(folder / SECURE_FOLDER / program.graph.name, program)
+    return write_project(folder / NONSECURE_FOLDER, nonsecure)
+
+
+def _trust_report(
+    divided: Partition, protection: Protection, device: Device, board: Board
+) -> TrustReport:
+    cut = divided.cut
+    return TrustReport(
+        mode=protection.mode,
+        device=device.name,
+        simulated=board.is_host,
+        quota=protection.quota,
+        cut=cut.value,
+        channels=cut.channels,
+        bridge=cut.bridge,
+        parameters_above=cut.parameters_above,
+        parameters_withheld=cut.parameters_withheld,
+        parameters_below=cut.parameters_below,
+        parameters_locked=cut.parameters_locked,
+        classes=cut.classes,
+    )
+
+
+def _manifest(folder: Path, report: Report) -> Manifest:
+    trust = report.trust
+    if trust is None:
+        raise InternalError("a manifest is of a protected project")
+    return Manifest(
+        device=trust.device,
+        model=report.model,
+        model_hash=report.model_hash,
+        board=report.board,
+        mode=trust.mode,
+        simulated=trust.simulated,
+        nonsecure_sha256=image_hash(folder / NONSECURE_IMAGE),
+        secure_sha256=image_hash(folder / SECURE_IMAGE),
+    )
