@@ -35,6 +35,13 @@ def train(
         bool,
         typer.Option("--simulate", help="on this machine instead of the device; the same bits"),
     ] = False,
+    canary: Annotated[
+        Path | None,
+        typer.Option("--canary", metavar="C.npz", help="samples that must not get worse"),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--canary-margin", help="fraction of them that may")
+    ] = Settings.canary_margin,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="forget what the device has learnt before")
     ] = False,
@@ -45,11 +52,18 @@ def train(
     The device goes on from what its store holds, and commits. DIR/flash.bin is its flash;
     DIR/state.npz, trained.delta and trained.onnx are what it learnt.
     """
-    settings = Settings(epochs, rate, cast(Schedule, schedule), seed, simulate)
+    settings = Settings(epochs, rate, cast(Schedule, schedule), seed, simulate, margin)
     if fresh:
         DeviceStore(open_training(project)).erase()
     with progress(f"training {project}") as step:
-        learnt = learn(project, data, settings, evaluate=evaluate, progress=lambda p: step(_now(p)))
+        learnt = learn(
+            project,
+            data,
+            settings,
+            evaluate=evaluate,
+            canary=canary,
+            progress=lambda p: step(_now(p)),
+        )
         step("writing what was learnt")
         files = export_learnt(learnt.training, learnt.state, learnt.commit.counter)
     if json:
@@ -86,6 +100,7 @@ def _data(learnt: Learnt, settings: Settings) -> dict[str, object]:
         "error_before": learnt.before.error,
         "error_after": learnt.after.error,
         "rollbacks": learnt.history.rollbacks,
+        "rollback_reasons": learnt.history.reasons,
         "gave_up": learnt.history.gave_up,
         "train_step_instructions": learnt.instructions_per_step,
         "commits": learnt.commit.counter,
@@ -100,13 +115,15 @@ def _show(learnt: Learnt, settings: Settings, files: dict[str, Path]) -> None:
     out().print(f"{learnt.before.samples:,} {learnt.evaluated} samples: {text}", markup=False)
     if learnt.instructions_per_step is not None:
         out().print(f"train_step_instructions {learnt.instructions_per_step:,}", markup=False)
-    for step in learnt.history.rollbacks:
-        text = "the loss exploded: back to the last commit, at half the rate"
+    history = learnt.history
+    for step, reason in zip(history.rollbacks, history.reasons, strict=True):
+        text = f"{reason}: back to the last commit, at half the rate"
         err().print(f"note: step {step:,}: {text}", markup=False)
     if _worse(learnt):
         err().print("note: it is worse than before; train with a lower --lr", markup=False)
     if learnt.history.gave_up:
-        err().print("error: the loss kept exploding\n  hint: train with a lower --lr", markup=False)
+        text = "error: it went wrong again and again\n  hint: train with a lower --lr"
+        err().print(text, markup=False)
     out().print(f"commit {learnt.commit.counter}; wrote {', '.join(map(str, files.values()))}")
 
 

@@ -15,6 +15,7 @@ from ..ir.graph import Graph
 from ..train.labelled import Labelled, class_count, read_labelled, read_test_part
 from ..train.loop import History, Schedule, run_loop
 from ..train.simulate import SimulatedLearner, Trainer
+from ..train.watch import Canary
 from .execute import run_sequence
 from .protocol import Command, Sample
 from .run import check_status
@@ -26,13 +27,18 @@ CHUNK = 50  # steps between two looks at the device
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. rate: to begin with. simulate: on the host, with the same result."""
+    """How to train.
+
+    rate: to begin with. simulate: on the host, with the same result. canary_margin: how many more
+    of the canary samples may be wrong, a fraction; of targets, how much larger their error may be.
+    """
 
     epochs: int
     rate: float = 0.005
     schedule: Schedule = "cosine"
     seed: int = 0
     simulate: bool = False
+    canary_margin: float = 0.05
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.rate) and self.rate > 0):
@@ -41,6 +47,8 @@ class Settings:
             raise BadInput(f"{self.epochs} epochs", expected="1 or more")
         if self.schedule not in ("cosine", "constant"):
             raise BadInput(f"unknown schedule {self.schedule!r}", expected="cosine or constant")
+        if not (np.isfinite(self.canary_margin) and self.canary_margin >= 0):
+            raise BadInput(f"the canary margin is {self.canary_margin:g}", expected="0 or more")
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,10 @@ class DeviceLearner:
         result = train_project(*self._samples(which), 0.0, state=self.state)
         return [float(loss) for loss in result.losses]
 
+    def answers(self, which: Sequence[int]) -> Sequence[int]:
+        training, rows, _ = self._samples(which)
+        return classes_of(run_with(training, self.state, rows)).tolist()
+
     def learn(self, which: Sequence[int], rates: Sequence[float]) -> Sequence[float]:
         learning = np.array(rates, np.float32)
         result = train_project(*self._samples(which), learning, state=self.state)
@@ -110,8 +122,8 @@ class DeviceLearner:
         if result.instructions is not None:
             self.instructions += result.instructions.tolist()
         if class_count(self.store.training.graph) is not None:
-            said = result.outputs[0].reshape(len(which), -1).argmax(1)
-            self.correct += (said == self.data.given[list(which), 0]).tolist()
+            said = classes_of(result.outputs)
+            self.correct += (said == self.data.labels[list(which)]).tolist()
         return [float(loss) for loss in result.losses]
 
     def keep(self) -> None:
@@ -126,24 +138,30 @@ class DeviceLearner:
         return self.store.training, rows, self.data.given[chosen]
 
 
+AnyLearner = DeviceLearner | SimulatedLearner
+
+
 def learn(
     folder: str | PathLike[str],
     data: str | Path,
     settings: Settings,
     *,
     evaluate: str | Path | None = None,
+    canary: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Learnt:
     """Train a project from what its store holds, and commit what was learnt.
 
-    data, evaluate: .npz files as `train/labelled.py` reads them. A loss that is not finite or that
-    explodes takes the weights back to the last commit, and the rate is halved. Raises BadInput for
-    data that does not match (nothing has been trained then), and what running raises.
+    data, evaluate, canary: .npz files as `train/labelled.py` reads them. A loss that explodes, one
+    answer to everything, or a canary set that gets worse takes the weights back to the last commit,
+    and the rate is halved. Raises BadInput for data that does not match (nothing has been trained
+    then), and what running raises.
     """
     training = open_training(folder)
     model, graph = training.project.graph, training.graph
     samples = read_labelled(data, model, graph)
     held, evaluated = _held(data, evaluate, samples, model, graph)
+    guarded = read_labelled(canary, model, graph) if canary is not None else None
     store = DeviceStore(training)
     state = store.load()[0]
     before = score(training, state, held)
@@ -163,6 +181,8 @@ def learn(
         rate=settings.rate,
         schedule=settings.schedule,
         seed=settings.seed,
+        labels=samples.labels.tolist() if class_count(graph) is not None else None,
+        canary=_canary(training, learner, guarded, settings) if guarded is not None else None,
         chunk=1 if settings.simulate else CHUNK,
         after_chunk=tell,
     )
@@ -182,13 +202,21 @@ def learn(
 
 def score(training: TrainingProject, state: State, data: Labelled) -> Score:
     """What the device makes of samples with this state."""
-    outputs = run_with(training, state, data.rows)[0].reshape(len(data), -1)
+    return _judged(training, run_with(training, state, data.rows)[0], data)
+
+
+def _judged(training: TrainingProject, outputs: Array, data: Labelled) -> Score:
     if class_count(training.graph) is not None:
-        right = outputs.argmax(1) == data.given[:, 0]
+        right = classes_of([outputs]) == data.labels
         return Score(len(data), accuracy=float(right.mean()))
     scale = training.project.graph.outputs[0].type.scale
-    away = (outputs.astype(np.float64) - data.given.reshape(len(data), -1)) * scale
-    return Score(len(data), error=float((away**2).mean()))
+    away = outputs.reshape(len(data), -1).astype(np.float64) - data.given.reshape(len(data), -1)
+    return Score(len(data), error=float(((away * scale) ** 2).mean()))
+
+
+def classes_of(outputs: Sequence[Array]) -> Array:
+    """int64[samples]: of the model's first output, the first of equals."""
+    return outputs[0].reshape(len(outputs[0]), -1).argmax(axis=1)
 
 
 def run_with(training: TrainingProject, state: State, rows: Sequence[Array]) -> list[Array]:
@@ -214,9 +242,7 @@ def _held(
     return (test, "test") if test is not None else (samples, "training")
 
 
-def _learner(
-    store: DeviceStore, samples: Labelled, state: State, simulate: bool
-) -> DeviceLearner | SimulatedLearner:
+def _learner(store: DeviceStore, samples: Labelled, state: State, simulate: bool) -> AnyLearner:
     if not simulate:
         return DeviceLearner(store, samples, state)
     trainer = Trainer(store.training.graph)
@@ -227,7 +253,28 @@ def _learner(
     return SimulatedLearner(trainer, encoded, samples.given[:, 0].tolist())
 
 
-def _progress(history: History, learner: DeviceLearner | SimulatedLearner, total: int) -> Progress:
+def _canary(
+    training: TrainingProject, learner: AnyLearner, data: Labelled, settings: Settings
+) -> Canary:
+    """Judged by the outputs of now: of classes how many are wrong, else the squared error."""
+    encoded = []
+    if isinstance(learner, SimulatedLearner):
+        encoded = [learner.trainer.encode(data.sample(i)) for i in range(len(data))]
+
+    def judge() -> float:
+        if isinstance(learner, DeviceLearner):
+            found = score(training, learner.state, data)
+        else:
+            outputs = np.stack([learner.trainer.outputs(sample)[0] for sample in encoded])
+            found = _judged(training, outputs, data)
+        return 1 - found.accuracy if found.accuracy is not None else found.error or 0.0
+
+    start, margin = judge(), settings.canary_margin
+    squares = class_count(training.graph) is None
+    return Canary(judge, start * (1 + margin) if squares else start + margin)
+
+
+def _progress(history: History, learner: AnyLearner, total: int) -> Progress:
     last = history.losses[-CHUNK:]
     right = learner.correct[-CHUNK:] if isinstance(learner, DeviceLearner) else []
     return Progress(

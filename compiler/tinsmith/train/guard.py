@@ -23,8 +23,8 @@ class Verdict(Enum):
 class LossGuard:
     """Watches the mean loss over windows of `window` steps.
 
-    Training is broken when a loss is not finite, or the mean of a window exceeds 1.5 times the
-    lowest so far plus 0.5: a rate three to four times too high does that within a window or two.
+    Training is broken when a loss is not finite, or the mean of a window exceeds `factor` times
+    the lowest so far plus `slack`: a rate three to four times too high does that soon.
 
     Attributes:
         best: the lowest mean of a window, or what was expected before the first.
@@ -32,9 +32,17 @@ class LossGuard:
     """
 
     window: int = 100
+    factor: float = 1.5
+    slack: float = 0.5
     best: float = math.nan
     broken: int = 0
+    _before: float = math.nan
     _losses: list[float] = field(default_factory=list[float])
+
+    @classmethod
+    def of_squares(cls) -> LossGuard:
+        """For a squared error, which has no size of its own."""
+        return cls(factor=3.0, slack=0.0)
 
     @property
     def left(self) -> int:
@@ -54,12 +62,18 @@ class LossGuard:
             return Verdict.CONTINUE
         mean = sum(self._losses) / len(self._losses)
         self._losses.clear()
-        if mean > 1.5 * self.best + 0.5:
+        if mean > self.factor * self.best + self.slack:
             return self._break()
+        self._before = self.best
         if not mean >= self.best:
             self.best = mean
             return Verdict.GOOD
         return Verdict.CONTINUE
+
+    def refuse(self) -> None:
+        """The window that has just ended is broken after all, for another reason than its loss."""
+        self.best = self._before
+        self.broken += 1
 
     def _break(self) -> Verdict:
         self._losses.clear()

@@ -1,4 +1,4 @@
-"""The training loop: order of the samples, learning rate, loss guard. The same on every machine."""
+"""The training loop: order of the samples, learning rate, guards. The same on every machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from .guard import LossGuard, Verdict
+from .watch import EXPLODED, Canary, Watch
 
 Schedule = Literal["cosine", "constant"]
 _FIRST_LOOK = 20  # samples whose loss says what to expect
@@ -21,6 +22,10 @@ class Learner(Protocol):
 
     def look(self, which: Sequence[int]) -> Sequence[float]:
         """The losses of some samples; nothing learns."""
+        ...
+
+    def answers(self, which: Sequence[int]) -> Sequence[int]:
+        """The classes that the model gives to some samples; only asked where there are classes."""
         ...
 
     def learn(self, which: Sequence[int], rates: Sequence[float]) -> Sequence[float]:
@@ -38,10 +43,12 @@ class Learner(Protocol):
 
 @dataclass
 class History:
-    """losses: of every step. rollbacks: steps at which the loss guard took the weights back."""
+    """losses: of every step. rollbacks: steps after which the weights were taken back, and for each
+    of them in reasons why."""
 
     losses: list[float] = field(default_factory=list[float])
     rollbacks: list[int] = field(default_factory=list[int])
+    reasons: list[str] = field(default_factory=list[str])
     gave_up: bool = False
 
 
@@ -61,19 +68,25 @@ def run_loop(
     schedule: Schedule = "cosine",
     seed: int = 0,
     guard: LossGuard | None = None,
+    labels: Sequence[int] | None = None,
+    canary: Canary | None = None,
     chunk: int = 1,
     after_chunk: Callable[[History], None] | None = None,
     after_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
     """Train over all samples `epochs` times, one at a time, in an order drawn from the seed.
 
-    When the guard finds the training broken the last good weights are taken back and the rate is
-    halved; after four times it gives up, with the last good weights. `chunk`: steps that are given
-    to the learner at once; it does not change what is learnt.
+    When a guard finds the training broken the last good weights are taken back and the rate is
+    halved; after four times it gives up, with the last good weights. labels: of the samples, where
+    they are classes: then the answers are watched too. canary: what must not get worse. `chunk`:
+    steps that are given to the learner at once; it does not change what is learnt.
     """
-    guard = guard or LossGuard()
+    guard = guard or (LossGuard.of_squares() if labels is None else LossGuard())
     history, order = History(), np.random.default_rng(seed)
-    guard.expect(float(np.mean(learner.look(_numbers(order.permutation(samples)[:_FIRST_LOOK])))))
+    seen = _numbers(order.permutation(samples)[:_FIRST_LOOK])
+    guard.expect(float(np.mean(learner.look(seen))))
+    classes = [] if labels is None else [labels[i] for i in seen]
+    watch = Watch(lambda: learner.answers(seen), classes, canary)
     scale, total, step = 1.0, epochs * samples, 0
     for epoch in range(epochs):
         left = _numbers(order.permutation(samples))
@@ -83,11 +96,17 @@ def run_loop(
             done, verdict = _watch(guard, learner.learn(which, rates), history)
             left = left[done:]
             step += done
-            if verdict is Verdict.GOOD:
+            fault = EXPLODED if verdict is Verdict.BROKEN else None
+            if fault is None and (guard.left == guard.window or step == total):
+                fault = watch.fault()
+                if fault is not None:
+                    guard.refuse()
+            if fault is None and verdict is Verdict.GOOD:
                 learner.keep()
-            elif verdict is Verdict.BROKEN:
+            elif fault is not None:
                 learner.take_back()
                 history.rollbacks.append(step)
+                history.reasons.append(fault)
                 scale /= 2
                 if guard.broken >= _GIVE_UP:
                     history.gave_up = True

@@ -141,14 +141,16 @@ def fit(
     if len(samples) != len(givens) or not samples:
         raise BadInput(f"{len(samples)} samples with {len(givens)} labels or targets")
     labels = [int(g) if np.ndim(g) == 0 else np.asarray(g) for g in givens]
+    learner = SimulatedLearner(trainer, samples, labels)
     return run_loop(
-        SimulatedLearner(trainer, samples, labels),
+        learner,
         len(samples),
         epochs=epochs,
         rate=rate,
         schedule=schedule,
         seed=seed,
         guard=guard,
+        labels=learner.classes,
         after_epoch=after_epoch,
     )
 
@@ -162,8 +164,16 @@ class SimulatedLearner:
         self.trainer, self.samples, self.labels = trainer, samples, labels
         self._kept = trainer.snapshot()
 
+    @property
+    def classes(self) -> list[int] | None:
+        """The label of every sample; None where targets are learnt."""
+        return [g for g in self.labels if isinstance(g, int)] or None
+
     def look(self, which: Sequence[int]) -> Sequence[float]:
         return [self.trainer.loss(self.samples[i], self.labels[i]) for i in which]
+
+    def answers(self, which: Sequence[int]) -> Sequence[int]:
+        return self.trainer.predict([self.samples[i] for i in which]).tolist()
 
     def learn(self, which: Sequence[int], rates: Sequence[float]) -> Sequence[float]:
         steps = zip(which, rates, strict=True)
