@@ -11,8 +11,8 @@ from tinsmith.errors import CompileError, InternalError, MissingTool
 from tinsmith.ir.dtypes import DType, TensorType
 from tinsmith.machine.board import Board, board_names, emulated, load_board
 from tinsmith.runner.execute import command, run_samples
+from tinsmith.runner.project import count_instructions
 from tinsmith.runner.protocol import Result, Sample
-from tinsmith.runner.run import count_instructions
 
 from .firmware import loop_firmware
 

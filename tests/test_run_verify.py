@@ -16,7 +16,8 @@ from tinsmith.quant.arithmetic import dequantize_array, quantize_array
 from tinsmith.runner import compare
 from tinsmith.runner.bench import bench, profile
 from tinsmith.runner.compare import seeded_samples, verify
-from tinsmith.runner.run import RunResult, open_project, run
+from tinsmith.runner.project import open_project
+from tinsmith.runner.run import RunResult, run
 
 from .firmware import compile_project
 from .int8_nets import Int8Net, residual_net

@@ -22,8 +22,8 @@ from tinsmith.machine.board import load_board
 from tinsmith.pipeline import CompiledProject, compile_model
 from tinsmith.runner.bench import bench, profile_step
 from tinsmith.runner.execute import run_sequence
+from tinsmith.runner.project import device_samples
 from tinsmith.runner.protocol import Command, Sample
-from tinsmith.runner.run import device_samples
 from tinsmith.runner.training import TrainingProject, open_training, train_project, train_steps
 from tinsmith.toolchain.compile_c import build
 from tinsmith.train.scheme import Scheme, Update

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from tinsmith.cli import app
 from tinsmith.ir.interpret import run
 from tinsmith.lowering import canonical, lower
 from tinsmith.pass_manager import PassContext
+from tinsmith.quant.samples import load_samples
+from tinsmith.runner.compare import find_first_difference
 from tinsmith.runner.learn import run_with, score
+from tinsmith.runner.learnt import boot
 from tinsmith.runner.store import DeviceStore
 from tinsmith.runner.training import State, TrainingProject, open_training
 from tinsmith.train.delta import decode_delta
@@ -259,3 +263,70 @@ def test_a_canary_stops_the_simulator_at_the_same_bits(project: Path, data: Path
     simulated = _json(project, data, *options, "--simulate")
     assert simulated["rollback_reasons"] == on_device["rollback_reasons"] != []
     assert _equal(_state(open_training(project)), state)
+
+
+def _files(folder: Path, count: int) -> tuple[Path, np.ndarray]:
+    """Some inverted digits as a file."""
+    with np.load(paths.GRAPHS / "digits_dscnn" / "samples.npz") as archive:
+        x = (1 - archive["x"])[300 : 300 + count]
+    np.savez(folder / "in.npz", x=x)
+    return folder / "in.npz", x
+
+
+def test_run_answers_with_what_was_learnt(project: Path, data: Path, tmp_path: Path) -> None:
+    report = _json(project, data, "--fresh", "--epochs", "1")
+    samples, _ = _files(tmp_path, 30)
+    training = open_training(project)
+    rows = load_samples(samples, training.project.graph)
+    compiled = {v: training.graph.initializers[v] for v in training.graph.state}
+    answer = tinsmith.run(project, samples)
+    assert answer.commit == report["commits"]
+    assert np.array_equal(answer.device_outputs[0], run_with(training, _state(training), rows)[0])
+    before = tinsmith.run(project, samples, fresh=True)
+    assert before.commit == 0
+    assert np.array_equal(before.device_outputs[0], run_with(training, compiled, rows)[0])
+    assert not np.array_equal(before.device_outputs[0], answer.device_outputs[0])
+    for options, commit in (((), report["commits"]), (("--fresh",), 0)):
+        argv = ["run", str(project), "--input", str(samples), "--json", *options]
+        assert json.loads(CliRunner().invoke(app, argv).stdout)["commit"] == commit
+
+
+def test_verify_compares_with_the_same_state(project: Path, data: Path, tmp_path: Path) -> None:
+    _json(project, data, "--fresh", "--epochs", "1", "--simulate")
+    samples, _ = _files(tmp_path, 8)
+    for fresh in (False, True):
+        result = tinsmith.verify(project, samples, fresh=fresh)
+        assert result.ok
+        assert bool(result.run.commit) != fresh
+    done = CliRunner().invoke(app, ["verify", str(project)])
+    assert "bit-exact, with what was learnt (commit" in done.stdout
+
+
+def test_a_wrong_oracle_state_is_noticed_and_the_node_named(
+    project: Path, data: Path, tmp_path: Path
+) -> None:
+    """The trace runs with the learnt state too: the first node that differs is the real one."""
+    _json(project, data, "--fresh", "--epochs", "1", "--simulate")
+    samples, _ = _files(tmp_path, 1)
+    booted = boot(project)
+    trained = next(v for v in booted.graph.state if v.name.endswith(".trained"))
+    array = booted.graph.initializers[trained]
+    graph = replace(booted.graph, initializers={**booted.graph.initializers, trained: array // 2})
+    row = [a[0] for a in load_samples(samples, graph)]
+    assert find_first_difference(booted, row, 0) is None
+    wrong = find_first_difference(replace(booted, graph=graph), row, 0)
+    assert wrong is not None
+    assert wrong.node is not None
+    assert trained in wrong.node.inputs
+
+
+def test_a_store_of_another_model_is_refused(data: Path, tmp_path: Path) -> None:
+    model = paths.GRAPHS / "digits_resnet"
+    folder = _compile(tmp_path / "p", "digits_resnet", Scheme(update=(Update(last=1, bias=True),)))
+    _json(folder, data, "--epochs", "1", "--simulate")
+    _compile(folder, "digits_resnet", Scheme(update=(Update(last=2, bias=True),)))
+    done = CliRunner().invoke(app, ["run", str(folder), "--input", str(model / "samples.npz")])
+    assert done.exit_code == 2
+    assert "holds what another model has learnt" in done.stderr
+    assert "--fresh" in done.stderr
+    assert tinsmith.run(folder, model / "samples.npz", fresh=True).commit == 0

@@ -10,7 +10,7 @@ import pytest
 from tinsmith.codegen.report import read_report
 from tinsmith.machine.board import load_board
 from tinsmith.runner.learn import DeviceLearner
-from tinsmith.runner.run import device_samples
+from tinsmith.runner.project import device_samples
 from tinsmith.runner.store import DeviceStore
 from tinsmith.runner.training import State, TrainingProject, open_training, train_steps
 from tinsmith.toolchain.compile_c import build

@@ -27,6 +27,10 @@ Input = Annotated[
     typer.Option("--input", metavar="F.npz", help="samples, first axis; int8 or float32"),
 ]
 
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="as compiled, without what the device has learnt")
+]
+
 
 @reported
 def run(
@@ -36,13 +40,16 @@ def run(
         Path | None, typer.Option("--output", metavar="G.npz", help="write the outputs here")
     ] = None,
     real: Annotated[bool, typer.Option("--float", help="outputs as float32, dequantised")] = False,
+    fresh: Fresh = False,
     verify_with: VerifyWith = None,
     json: AsJson = False,
 ) -> None:
-    """Run samples on the host or in the board's emulator."""
+    """Run samples on the host or in the board's emulator, with what was learnt and committed."""
     _check_signer(project, verify_with)
     with progress(f"running {project}") as step:
-        result = execute(project, input_file, progress=lambda i, n: step(f"{i} of {n}"))
+        result = execute(
+            project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")
+        )
     if output is not None:
         _save(output, result, real)
     if json:
@@ -51,7 +58,7 @@ def run(
     count = result.instructions_per_inference
     samples = len(result.device_outputs[0])
     console = out()
-    console.print(f"{samples:,} samples", markup=False)
+    console.print(f"{samples:,} samples{_learnt(result)}", markup=False)
     if count is not None:
         console.print(f"instructions_per_inference {count:,}", markup=False)
         console.print(f"stack {result.stack_painted_bytes:,} B", markup=False)
@@ -59,10 +66,15 @@ def run(
         console.print(f"outputs in {output}", markup=False)
 
 
+def _learnt(result: RunResult) -> str:
+    return f", with what was learnt (commit {result.commit})" if result.commit else ""
+
+
 def run_data(result: RunResult) -> dict[str, object]:
-    """`run --json`."""
+    """`run --json`. commit: of what was learnt; 0 for what was compiled."""
     return {
         "samples": len(result.device_outputs[0]),
+        "commit": result.commit,
         "instructions_per_inference": result.instructions_per_inference,
         "stack_bytes": result.stack_painted_bytes or None,
         "outputs": {
@@ -159,13 +171,16 @@ def verify(
         Path | None,
         typer.Option("--input", metavar="F.npz", help="samples; by default seeded random ones"),
     ] = None,
+    fresh: Fresh = False,
     verify_with: VerifyWith = None,
     json: AsJson = False,
 ) -> None:
     """Compare the device with the numpy oracle, bit for bit; exit 1 and the node if they differ."""
     _check_signer(project, verify_with)
     with progress(f"verifying {project}") as step:
-        result = compare(project, input_file, progress=lambda i, n: step(f"{i} of {n}"))
+        result = compare(
+            project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")
+        )
     exact = all(array.dtype == np.int8 for array in result.run.device_outputs)
     if json:
         wrong = result.mismatch
@@ -174,6 +189,7 @@ def verify(
                 "ok": result.ok,
                 "bit_exact": result.ok and exact,
                 "samples": result.samples,
+                "commit": result.run.commit,
                 "max_difference": result.max_difference,
                 "first_difference": None
                 if wrong is None
@@ -191,4 +207,4 @@ def verify(
         raise typer.Exit(0 if result.ok else 1)
     result.check()
     how = "bit-exact" if exact else f"within tolerance, at most {result.max_difference:.3g} off"
-    out().print(f"{result.samples:,} samples: {how}", markup=False)
+    out().print(f"{result.samples:,} samples: {how}{_learnt(result.run)}", markup=False)

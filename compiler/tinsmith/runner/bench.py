@@ -18,9 +18,10 @@ from ..machine.board import Counter, emulated
 from ..toolchain.compile_c import build
 from ..trust.manifest import check_manifest
 from .execute import trace_sample, trace_sequence
+from .project import Project, device_samples, open_project
 from .protected import traced, unprotected
 from .protocol import Sample, TraceRecord
-from .run import Project, device_samples, open_project, run_project
+from .run import run_project
 from .training import open_training, train_project
 
 GATEWAY = "authorize"  # the operator that enters the secure world

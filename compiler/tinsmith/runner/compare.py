@@ -14,9 +14,11 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.interpret import trace as oracle_trace
 from ..quant.batch import run_many
 from ..toolchain.compile_c import build
-from .execute import Progress, trace_sample
+from .execute import Progress, trace_sequence
+from .learnt import boot
+from .project import Inputs, Project, device_samples
 from .protocol import Sample
-from .run import Inputs, Project, RunResult, device_samples, open_project, run_project
+from .run import RunResult, run_project
 
 # float32: |device − oracle| ≤ ATOL + RTOL · |oracle|, as sums depend on their order.
 FLOAT_RTOL = 1e-3
@@ -75,14 +77,20 @@ class VerifyResult:
 
 
 def verify(
-    folder: str | PathLike[str], inputs: Inputs | None = None, *, progress: Progress | None = None
+    folder: str | PathLike[str],
+    inputs: Inputs | None = None,
+    *,
+    fresh: bool = False,
+    progress: Progress | None = None,
 ) -> VerifyResult:
     """Compare the device's outputs with the oracle's: bit-exact, float32 within the tolerance.
+
+    Both have what the device has learnt and committed, unless `fresh`.
 
     inputs: as for `run`; None: four seeded samples, two random and two of extremes. On a mismatch
     the project is rebuilt with a trace to find the first node that differs. Raises as `run` does.
     """
-    project = open_project(folder)
+    project = boot(folder, fresh=fresh)
     graph = project.graph
     samples = seeded_samples(graph) if inputs is None else device_samples(graph, inputs)
     result = run_project(project, samples, progress=progress)
@@ -119,8 +127,9 @@ def find_first_difference(
         build(project.folder, project.board, trace=True)
     except DoesNotFit:
         return None
-    types = [v.type for v in graph.outputs]
-    records = trace_sample(project.elf(trace=True), project.board, types, Sample(tuple(inputs)))
+    types = [*([] for _ in project.start), [v.type for v in graph.outputs]]
+    commands = [*project.start, Sample(tuple(inputs))]
+    records = trace_sequence(project.elf(trace=True), project.board, types, commands)
     traced: dict[int, list[bytes]] = {}
     for record in records:
         traced.setdefault(record.node, []).append(record.data)

@@ -40,6 +40,7 @@ def run_samples(
     types: Sequence[Sequence[TensorType]],
     samples: Sequence[Sample],
     *,
+    start: Sequence[Sample] = (),
     processes: int = PROCESSES,
     stall_seconds: float = STALL_SECONDS,
     progress: Progress | None = None,
@@ -47,6 +48,8 @@ def run_samples(
     """Run every sample; results in order.
 
     elf: for a board with a twin, the twin's. types: of the outputs, per model of the firmware.
+    start: commands without outputs that every process carries out first.
+
     Raises MissingTool without the emulator, InternalError when the firmware crashes or hangs.
     """
     argv = command(elf, board)
@@ -58,9 +61,10 @@ def run_samples(
             for i in range(count):
                 chunk = samples[bounds[i] : bounds[i + 1]]
                 folder = Path(temporary) / str(i)
-                running.append(_Process(argv, folder, chunk, [types[s.model] for s in chunk]))
+                given = [*([] for _ in start), *(types[s.model] for s in chunk)]
+                running.append(_Process(argv, folder, [*start, *chunk], given))
             _wait(running, len(samples), stall_seconds, progress)
-            return [result for process in running for result in process.results()]
+            return [r for process in running for r in process.results()[len(start) :]]
         finally:
             for process in running:
                 process.stop()
@@ -226,7 +230,7 @@ def _wait(
     told = -1
     while True:
         alive = [process.running(stall_seconds) for process in processes]
-        done = sum(process.done for process in processes)
+        done = min(total, sum(process.done for process in processes))
         if progress is not None and done != told:
             progress(done, total)
             told = done

@@ -17,8 +17,8 @@ from ..train.loop import History, Schedule, run_loop
 from ..train.simulate import SimulatedLearner, Trainer
 from ..train.watch import Canary
 from .execute import run_sequence
+from .project import check_status
 from .protocol import Command, Sample
-from .run import check_status
 from .store import Commit, DeviceStore
 from .training import State, TrainingProject, open_training, train_project
 

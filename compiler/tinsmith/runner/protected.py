@@ -18,7 +18,7 @@ from ..ir.graph import Stage
 from ..pass_manager import PassContext
 from ..toolchain.firmware import build_firmware
 from ..trust.images import build_worlds, read_worlds
-from .run import Project
+from .project import Project
 
 
 @contextmanager

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
-from ..codegen.project import read_graph
-from ..codegen.report import read_report
-from ..errors import CompileError, InternalError, Refused
+from ..errors import CompileError
 from ..ir.dtypes import Array
 from ..ir.graph import Graph
-from ..machine.board import Board, emulated, load_board
 from ..quant.arithmetic import dequantize_array
-from ..quant.samples import load_samples, match_samples
-from ..toolchain.compile_c import firmware, rebuild_if_changed
+from ..toolchain.compile_c import rebuild_if_changed
 from ..trust.manifest import check_manifest
 from .execute import PROCESSES, Progress, run_samples
-from .protocol import REFUSED, Result, Sample
-
-Inputs = Mapping[str, Array] | Array | str | Path
-
-
-@dataclass(frozen=True)
-class Project:
-    """A compiled project, read back. protected: it has a secure and a non-secure image."""
-
-    folder: Path
-    graph: Graph
-    board: Board
-    protected: bool = False
-
-    def elf(self, *, trace: bool = False) -> Path:
-        """The ELF that runs here: for a board with a twin, the twin's."""
-        return firmware(self.folder, trace=trace, twin=bool(self.board.twin))
+from .learnt import boot
+from .project import Inputs, Project, check_status, count_instructions, device_samples
+from .protocol import Sample
 
 
 @dataclass(frozen=True)
@@ -50,6 +30,7 @@ class RunResult:
         device_outputs: the same in the device's layout, in the order of the graph.
         instructions: executed by the model alone, per sample; None on the host.
         stack_painted_bytes: the deepest stack use seen, from the model's call down; 0 on the host.
+        commit: the counter of the store whose state answered; 0 for what was compiled.
     """
 
     graph: Graph
@@ -57,6 +38,7 @@ class RunResult:
     device_outputs: tuple[Array, ...]
     instructions: Array | None
     stack_painted_bytes: int
+    commit: int = 0
 
     @property
     def instructions_per_inference(self) -> int | None:
@@ -72,38 +54,22 @@ class RunResult:
         }
 
 
-def open_project(folder: str | PathLike[str]) -> Project:
-    """Raises CompileError when the folder is not a compiled project."""
-    path = Path(folder)
-    report = read_report(path)
-    return Project(path, read_graph(path), load_board(report.board), report.trust is not None)
-
-
-def device_samples(graph: Graph, inputs: Inputs) -> list[Array]:
-    """Samples as the device takes them: [samples, *shape] per graph input.
-
-    inputs: a `.npz` file, arrays by input name, or one array for a model with one input; see
-    `quant.samples` for the shapes and types accepted. Raises BadInput.
-    """
-    if isinstance(inputs, str | Path):
-        return load_samples(inputs, graph)
-    named = inputs if isinstance(inputs, Mapping) else {"x": inputs}
-    return match_samples(named, graph)
-
-
 def run(
     folder: str | PathLike[str],
     inputs: Inputs,
     *,
+    fresh: bool = False,
     progress: Progress | None = None,
     processes: int = PROCESSES,
 ) -> RunResult:
-    """Run a compiled project on every sample.
+    """Run a compiled project on every sample, as its device does after it starts.
+
+    fresh: with what was compiled, and not with what the device has learnt and committed.
 
     Raises BadInput for inputs that do not match, MissingTool without the emulator, CompileError for
     a folder that is not a built project, InternalError when the firmware fails.
     """
-    project = open_project(folder)
+    project = boot(folder, fresh=fresh)
     samples = device_samples(project.graph, inputs)
     return run_project(project, samples, progress=progress, processes=processes)
 
@@ -132,7 +98,10 @@ def run_project(
     graph = project.graph
     types = [v.type for v in graph.outputs]
     rows = [Sample(tuple(row)) for row in zip(*samples, strict=True)]
-    results = run_samples(elf, project.board, [types], rows, processes=processes, progress=progress)
+    results = run_samples(
+        elf, project.board, [types], rows,
+        start=project.start, processes=processes, progress=progress,
+    )  # fmt: skip
     check_status(results)
     columns = zip(*(r.outputs for r in results), strict=True)
     device = tuple(np.stack(column) for column in columns)
@@ -143,16 +112,8 @@ def run_project(
         device,
         count_instructions(project.board, results),
         max(r.stack_bytes for r in results),
+        project.commit,
     )
-
-
-def count_instructions(board: Board, results: list[Result]) -> Array | None:
-    """Executed instructions of each run, to the nearest; None where the board cannot count."""
-    counter = emulated(board).counter
-    if counter.kind == "none":
-        return None
-    ratio = Fraction(counter.instructions, counter.ticks)
-    return np.array([round(r.ticks * ratio) for r in results], np.int64)
 
 
 def _batched(outputs: Array) -> Array:
@@ -167,15 +128,3 @@ def to_onnx_layout(graph: Graph, index: int, array: Array) -> Array:
     if layout is None:
         return array
     return array.transpose(0, *(int(a) + 1 for a in np.argsort(layout)))
-
-
-def check_status(results: Sequence[Result]) -> None:
-    """Raises InternalError when a run did not succeed, Refused when it was not authorised."""
-    for index, result in enumerate(results):
-        if result.status == REFUSED:
-            raise Refused(
-                f"sample {index}: the secure world refused to authorise the inference",
-                hint="its quota of queries per boot is used up, or the calls were out of order",
-            )
-        if result.status != 0:
-            raise InternalError(f"sample {index}: the model returned status {result.status}")

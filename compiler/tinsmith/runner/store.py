@@ -126,7 +126,7 @@ class DeviceStore:
         if result.status == _FOREIGN_STORE:
             raise CompileError(
                 f"{self.flash} holds what another model has learnt",
-                hint=f"remove {self.flash}; what it learnt is lost then",
+                hint=f"--fresh does without it; remove {self.flash} to forget it",
             )
         if result.status == _BUFFER_TOO_SMALL:
             raise CompileError("the arena of the device is too small for the delta")

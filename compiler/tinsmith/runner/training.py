@@ -16,8 +16,8 @@ from ..errors import BadInput, InternalError
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Graph, Value
 from .execute import Progress, run_sequence
+from .project import Inputs, Project, count_instructions, device_samples, open_project
 from .protocol import Command, Result, Sample
-from .run import Inputs, Project, count_instructions, device_samples, open_project
 
 State = Mapping[Value, Array]
 
