@@ -4,20 +4,34 @@
 
 #include "gateway.h"
 
+/* The barrier keeps the compiler from adding up beforehand. */
+static inline uint32_t counted(uint32_t token, uint32_t step)
+{
+    token += step;
+    __asm__ volatile("" : "+r"(token));
+    return token;
+}
+
 /* token, or another number where anything is bad. */
 static inline uint32_t spoilt(uint32_t token, uint32_t bad)
 {
     return token ^ ((bad | (0u - bad)) >> 31);
 }
 
-/* 0 where the caller itself could read, or write, all of it. `alignment`: a power of 2. */
+/* 0 where the caller itself could read, or write, all of it, and it is one of its memories: regions
+ * 0 and 1 of the SAU are its flash and its RAM (zone.c). */
 TS_APART uint32_t ts_refused_by_hardware(uint32_t address, uint32_t bytes, uint32_t alignment,
                                          int flags)
 {
-    const void *const found =
-        cmse_check_address_range((void *)(uintptr_t)address, bytes, flags | CMSE_NONSECURE);
+    void *const start = (void *)(uintptr_t)address;
+    const void *const found = cmse_check_address_range(start, bytes, flags | CMSE_NONSECURE);
+    const cmse_address_info_t info = cmse_TTA(start);
     const uint32_t misplaced = (uint32_t)(uintptr_t)found ^ address;
-    return (found == NULL) | misplaced | (address & (alignment - 1u));
+    const uint32_t writes = flags == CMSE_MPU_READWRITE;
+    const uint32_t elsewhere = (uint32_t)info.flags.sau_region_valid ^ 1u;
+    const uint32_t memory = (uint32_t)info.flags.sau_region;
+    return (found == NULL) | misplaced | elsewhere | (memory > 1u) | (writes & (memory ^ 1u)) |
+           (address & (alignment - 1u));
 }
 
 /* 0 where it lies in one of the memories that the board's table gives the other world. */
@@ -56,20 +70,22 @@ TS_APART uint32_t ts_pointers_by_hardware(const volatile ts_job *job, const ts_g
 {
     uint32_t bad = 0, token = 0;
     bad |= job->call ^ gate->call;
-    token += TS_POINTERS_BY_HARDWARE;
+    token = counted(token, TS_POINTERS_BY_HARDWARE);
     bad |= job->call ^ job->call_again;
-    token += TS_POINTERS_BY_HARDWARE;
+    token = counted(token, TS_POINTERS_BY_HARDWARE);
     bad |= job->request ^ job->request_again;
-    token += TS_POINTERS_BY_HARDWARE;
+    token = counted(token, TS_POINTERS_BY_HARDWARE);
     bad |= ts_request_by_hardware(job) ^ TS_REQUEST_BY_HARDWARE;
-    token += TS_POINTERS_BY_HARDWARE;
+    token = counted(token, TS_POINTERS_BY_HARDWARE);
+    bad |= job->output ^ job->output_again;
     bad |= ts_refused_by_hardware(job->output, gate->output_bytes, gate->output_alignment,
                                   CMSE_MPU_READWRITE);
-    token += TS_POINTERS_BY_HARDWARE;
+    token = counted(token, TS_POINTERS_BY_HARDWARE);
     for (uint32_t i = 0; i < gate->input_count; ++i) {
+        bad |= job->input[i] ^ job->input_again[i];
         bad |= ts_refused_by_hardware(job->input[i], gate->input_bytes[i],
                                       gate->input_alignment[i], CMSE_MPU_READ);
-        token += TS_POINTERS_BY_HARDWARE;
+        token = counted(token, TS_POINTERS_BY_HARDWARE);
     }
     return spoilt(token, bad);
 }
@@ -78,10 +94,14 @@ TS_APART uint32_t ts_pointers_by_table(const volatile ts_job *job, const ts_gate
 {
     uint32_t good = 0;
     for (uint32_t i = gate->input_count; i > 0; --i) {
-        good += ts_refused_by_table(job->input[i - 1], gate->input_bytes[i - 1],
-                                    gate->input_alignment[i - 1], 0) == 0;
+        const uint32_t address = job->input_again[i - 1];
+        good += ts_refused_by_table(address, gate->input_bytes[i - 1],
+                                    gate->input_alignment[i - 1], 0) == 0 &&
+                address == job->input[i - 1];
     }
-    good += ts_refused_by_table(job->output, gate->output_bytes, gate->output_alignment, 1) == 0;
+    const uint32_t output = job->output_again;
+    good += ts_refused_by_table(output, gate->output_bytes, gate->output_alignment, 1) == 0 &&
+            output == job->output;
     good += ts_request_by_table(job) == TS_REQUEST_BY_TABLE;
     good += job->request_again == job->request;
     good += job->call_again == job->call;
@@ -94,11 +114,11 @@ TS_APART uint32_t ts_state_by_value(const volatile ts_job *job, const ts_gateway
     const uint32_t call = job->call, quota = ts_call_quota;
     uint32_t bad = 0, token = 0;
     bad |= (call != 0u) & (call != state->next);
-    token += TS_STATE_BY_VALUE;
+    token = counted(token, TS_STATE_BY_VALUE);
     bad |= (quota != TS_NO_QUOTA) & (state->used >= quota);
-    token += TS_STATE_BY_VALUE;
+    token = counted(token, TS_STATE_BY_VALUE);
     bad |= state->busy;
-    token += TS_STATE_BY_VALUE;
+    token = counted(token, TS_STATE_BY_VALUE);
     return spoilt(token, bad);
 }
 

@@ -44,11 +44,12 @@ TS_APART void ts_copy(void *to, const void *from, uint32_t bytes)
 TS_APART void ts_wipe(volatile void *data, uint32_t bytes)
 {
     volatile uint32_t *word = data;
-    for (; bytes >= 16; bytes -= 16, word += 4) {
+    volatile uint32_t *const end = word + bytes / 4u;
+    for (; word + 4 <= end; word += 4) {
         word[0] = 0, word[1] = 0, word[2] = 0, word[3] = 0;
     }
-    for (; bytes > 0; bytes -= 4) {
-        *word++ = 0;
+    for (; word < end; ++word) {
+        *word = 0;
     }
 }
 
@@ -60,6 +61,15 @@ TS_APART void ts_take_request(volatile ts_job *job)
         job->input[i] = from[i];
     }
     job->output = from[TS_GATEWAY_INPUTS];
+}
+
+TS_APART void ts_take_again(volatile ts_job *job)
+{
+    const volatile uint32_t *const from = (const volatile uint32_t *)(uintptr_t)job->request_again;
+    job->output_again = from[TS_GATEWAY_INPUTS];
+    for (uint32_t i = TS_GATEWAY_INPUTS; i > 0; --i) {
+        job->input_again[i - 1] = from[i - 1];
+    }
 }
 
 /* A query is counted and the order forgotten before anything is computed. */
@@ -141,7 +151,7 @@ TS_APART ts_status ts_compute(const volatile ts_job *job, const ts_gate *gate, u
     return status;
 }
 
-/* call, request: twice, so that a register that was not set is noticed. */
+/* call, request: twice, as all of the job. */
 TS_APART ts_status ts_serve(uint32_t call, uint32_t request, uint32_t call_again,
                             uint32_t request_again)
 {
@@ -157,6 +167,7 @@ TS_APART ts_status ts_serve(uint32_t call, uint32_t request, uint32_t call_again
     if (ts_request_by_hardware(&job) == TS_REQUEST_BY_HARDWARE &&
         ts_request_by_table(&job) == TS_REQUEST_BY_TABLE) {
         ts_take_request(&job);
+        ts_take_again(&job);
     }
     const uint32_t one = ts_pointers_by_hardware(&job, gate) + ts_state_by_value(&job, &state);
     const uint32_t other = ts_pointers_by_table(&job, gate) + ts_state_by_inverse(&job, &state);

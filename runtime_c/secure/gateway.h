@@ -9,12 +9,12 @@
 
 #define TS_NO_CALL 0xFFFFFFFFu
 
-/* What the caller asks for, as words. */
+/* What the caller asks for, as words: each is taken twice, so that one that was not is noticed. */
 typedef struct {
     uint32_t call, call_again;
     uint32_t request, request_again;
-    uint32_t input[TS_GATEWAY_INPUTS];
-    uint32_t output;
+    uint32_t input[TS_GATEWAY_INPUTS], input_again[TS_GATEWAY_INPUTS];
+    uint32_t output, output_again;
 } ts_job;
 
 /* next: the call that may follow, besides 0. used: calls since boot. busy: one is under way. */

@@ -13,6 +13,7 @@ from ..errors import CompileError
 from .board import Board, Region
 
 SAU_GRANULE = 32  # bytes: what a region of the SAU starts and ends on
+SAU_REGIONS = 8
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,11 +39,12 @@ class SecureWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class NonSecureWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """flash, ram: its program and data. peripherals: what the SAU leaves it; the board's own
-    controllers say which of them are really its."""
+    controllers say which of them are really its. others: memory that the images do not use."""
 
     flash: Window
     ram: Window
     peripherals: Window
+    others: list[Window] = []
 
 
 class Mpc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +89,8 @@ class TrustZone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def windows(self) -> tuple[Window, ...]:
         """Non-secure regions of the SAU."""
-        return (self.non_secure.flash, self.non_secure.ram, self.non_secure.peripherals)
+        world = self.non_secure
+        return (world.flash, world.ram, world.peripherals, *world.others)
 
 
 @cache
@@ -144,6 +147,7 @@ def _check(name: str, zone: TrustZone) -> None:
         "a range is not a multiple of 32 bytes": any(
             w.origin % SAU_GRANULE or w.bytes % SAU_GRANULE or not w.bytes for w in windows
         ),
+        "the SAU has 8 regions, one of them for the veneers": len(zone.windows) > SAU_REGIONS - 1,
         "two ranges overlap": any(a.end > b.origin for a, b in pairwise(ordered)),
         "the secure stack is not a multiple of 8": secure.stack_bytes % 8 != 0,
         "its non-secure vectors need 512-byte alignment": other.flash.origin % 512 != 0,

@@ -41,6 +41,7 @@ _GATEWAY_FUNCTIONS = (
     "ts_compute",
     "ts_release",
     "ts_take_request",
+    "ts_take_again",
     "ts_pointers_by_hardware",
     "ts_pointers_by_table",
     "ts_state_by_value",
@@ -206,7 +207,9 @@ def link_secure(
     sources = [f"{g.name}_{n}{s}" for g, n in zip(graphs, names, strict=True) for s in _MODEL]
     sizes = measure_sizes(elf, sources)
     check_budget(sizes, machine)
-    stack = _deepest(elf, machine, names)
+    pads = any(GateView.of(graph).pad for graph in graphs)
+    roots = [*(f"{name}_run" for name in names), *(["ts_draw_pad"] if pads else [])]
+    stack = _deepest(elf, machine, roots)
     if stack is not None and stack.bytes > machine.stack_bytes:
         raise DoesNotFit(
             f"the secure image needs {stack.bytes:,} B of stack; {board.name} reserves "
@@ -217,11 +220,11 @@ def link_secure(
     return Firmware(elf, sizes, stack)
 
 
-def _deepest(elf: Path, board: Board, names: Sequence[str]) -> StackUse | None:
-    """The gateway's own stack and, on top of it, that of the graph which needs most."""
+def _deepest(elf: Path, board: Board, roots: Sequence[str]) -> StackUse | None:
+    """The gateway's own stack and, on top of it, the deepest of what it calls by a pointer."""
     gateway = worst_case_stack(elf, board, "ts_serve")
-    graphs = [worst_case_stack(elf, board, f"{name}_run") for name in names]
-    deepest = max((g for g in graphs if g), key=lambda use: use.bytes, default=None)
+    called = [worst_case_stack(elf, board, root) for root in roots]
+    deepest = max((use for use in called if use), key=lambda use: use.bytes, default=None)
     if gateway is None or deepest is None:
         return None
     total = gateway.bytes + deepest.bytes + _ENTRY_STACK_BYTES
