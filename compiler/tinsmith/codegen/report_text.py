@@ -59,7 +59,9 @@ def trust_lines(trust: TrustReport) -> Iterator[str]:
     )
     if trust.bridge:
         names = ", ".join(short_name(name, 40) for name in trust.bridge)
-        yield f"in the secure world: {names}, {trust.parameters_withheld:,} parameters"
+        blind = trust.mode == "coreguard-otp"
+        where = "on blinded integers" if blind else "only in the secure world"
+        yield f"{where}: {names}, {trust.parameters_withheld:,} parameters"
 
 
 def _table(nodes: Sequence[NodeReport]) -> Iterator[str]:

@@ -85,7 +85,9 @@ def compile_sources(
     cc = find_program(target.cc, target.debian_packages, f"target {target.name}")
     shutil.rmtree(project_dir / objects, ignore_errors=True)
     (project_dir / objects).mkdir(parents=True)
-    command = [cc, "-std=c11", _EXACT_FLOAT, *target.cflags, *flags, *WARNINGS, "-fstack-usage"]
+    # Through pipes: of a secure image nothing may stay in a folder for temporary files.
+    command = [cc, "-pipe", "-std=c11", _EXACT_FLOAT, *target.cflags, *flags, *WARNINGS]
+    command.append("-fstack-usage")
     command += [f"-I{folder}" for folder in includes if (project_dir / folder).is_dir()]
     outputs = [objects / "_".join(source.with_suffix(".o").parts) for source in sources]
 

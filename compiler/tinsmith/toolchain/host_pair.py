@@ -79,7 +79,7 @@ def _build_server(
     for graph in graphs:
         sources += sorted(p.relative_to(folder) for p in (folder / graph.name).glob("*.c"))
         includes += [graph.name, f"{graph.name}/runtime/include"]
-    objects = compile_sources(folder, board, sources, Path("build/obj"), includes, ["-pipe"])
+    objects = compile_sources(folder, board, sources, Path("build/obj"), includes)
     elf = folder / "build" / SECURE_ELF
     link_elf(folder, board, objects, elf)
     stems = [stem for g in graphs for stem in _stems(g)]

@@ -163,6 +163,7 @@ def protect_project(
     mode: str | None = None,
     cut: str | None = None,
     quota: int | None = None,
+    pictures: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Make the pair of images of one device, in `out`, from a compiled project.
@@ -185,7 +186,9 @@ def protect_project(
     context = PassContext(progress=progress)
     sample = [array[0] for array in load_samples(folder / SAMPLE_FILE, graph)]
     whose = Device(device, key, signer)
-    return write_protected(out, graph, board, protection, whose, context, sample=sample)
+    return write_protected(
+        out, graph, board, protection, whose, context, sample=sample, pictures=pictures
+    )
 
 
 def _write_worlds(folder: Path, nonsecure: Program, secure: Sequence[Program]) -> int:

@@ -1,0 +1,336 @@
+"""Protected projects: both images compiled, run, compared bit for bit, exchanged, searched."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tinsmith.codegen.report import read_report
+from tinsmith.errors import CompileError, NotAuthentic, Refused
+from tinsmith.ir.graph import Graph, Stage
+from tinsmith.ir.interpret import run_batch
+from tinsmith.machine.board import load_board
+from tinsmith.pass_manager import PassContext
+from tinsmith.runner.bench import bench, profile
+from tinsmith.runner.compare import verify
+from tinsmith.runner.execute import run_samples
+from tinsmith.runner.project import open_project
+from tinsmith.runner.protocol import Sample
+from tinsmith.runner.run import run
+from tinsmith.trust import keystream
+from tinsmith.trust.manifest import (
+    NONSECURE_IMAGE,
+    SECURE_IMAGE,
+    Manifest,
+    image_hash,
+    read_manifest,
+    write_manifest,
+)
+from tinsmith.trust.partition import join
+from tinsmith.trust.project import Device, Protection, write_protected
+
+from .int8_nets import Int8Net
+from .trust_projects import MODES, divided, key_of, network, protected
+
+HOST, BOARD = "host", "mps2-an505"
+COMMITTED = [(HOST, mode) for mode in MODES] + [(BOARD, "withhold"), (BOARD, "coreguard-otp")]
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> Projects:
+    return Projects(tmp_path_factory.mktemp("protected"))
+
+
+class Projects:
+    """Makes every project once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, board: str, mode: str, device: str = "d1") -> Path:
+        folder = self.root / f"{board}-{mode}-{device}"
+        if not folder.exists():
+            protected(folder, board, mode, device)
+        return folder
+
+
+def samples(count: int) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    return rng.integers(-128, 128, (count, *network().inputs[0].type.shape)).astype(np.int8)
+
+
+def oracle(x: np.ndarray) -> np.ndarray:
+    return run_batch(network(), [x])[0]
+
+
+@pytest.mark.parametrize(("board", "mode"), COMMITTED)
+def test_authorised_outputs_are_those_of_the_plain_model(
+    projects: Projects, board: str, mode: str
+) -> None:
+    folder, x = projects.get(board, mode), samples(24)
+    result = run(folder, x)
+    assert np.array_equal(result.device_outputs[0], oracle(x))
+    assert len(np.unique(result.device_outputs[0])) > 5
+    assert verify(folder).ok
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_report_says_how_it_is_divided(projects: Projects, mode: str) -> None:
+    report = read_report(projects.get(HOST, mode))
+    trust, cut = report.trust, divided(mode, "d1").cut
+    assert trust is not None
+    assert (trust.mode, trust.device, trust.simulated) == (mode, "d1", True)
+    assert (trust.cut, trust.bridge, trust.classes) == (cut.value, cut.bridge, cut.classes)
+    assert report.gateway_calls == (2 if mode == "coreguard-otp" else 1)
+    assert report.secure_flash_bytes
+    assert report.secure_ram_bytes
+    assert report.macs == sum(n.op.macs(n) for n in network().nodes)
+    text = (projects.get(HOST, mode) / "report.txt").read_text()
+    assert "simulated, not protection" in text
+    assert f"protected: {mode}, for device d1" in text
+
+
+def test_a_board_is_no_simulation(projects: Projects) -> None:
+    folder = projects.get(BOARD, "withhold")
+    report = read_report(folder)
+    assert report.trust is not None
+    assert not report.trust.simulated
+    assert not read_manifest(folder).simulated
+    assert "simulated" not in (folder / "report.txt").read_text()
+
+
+def test_the_quota_ends_authorisation(tmp_path: Path) -> None:
+    protected(tmp_path, HOST, "withhold", quota=2)
+    project, x = open_project(tmp_path), samples(4)
+    types = [[v.type for v in network().outputs]]
+    results = run_samples(
+        project.elf(), project.board, types, [Sample((s,)) for s in x], processes=1
+    )
+    assert [r.status for r in results] == [0, 0, 8, 8]
+    assert np.array_equal([r.outputs[0] for r in results[:2]], oracle(x[:2]))
+    with pytest.raises(Refused, match="sample 2: the secure world refused"):
+        run(tmp_path, x, processes=1)
+
+
+def sign(folder: Path) -> None:
+    """As somebody else would: a manifest that fits what is there."""
+    found = read_manifest(folder)
+    fields = {f: getattr(found, f) for f in Manifest.__struct_fields__}
+    fields["nonsecure_sha256"] = image_hash(folder / NONSECURE_IMAGE)
+    fields["secure_sha256"] = image_hash(folder / SECURE_IMAGE)
+    write_manifest(folder, Manifest(**fields).signed(Ed25519PrivateKey.generate()))
+
+
+@pytest.mark.parametrize("board", [HOST, BOARD])
+def test_the_image_of_one_device_does_not_run_on_another(
+    projects: Projects, tmp_path: Path, board: str
+) -> None:
+    mine, other = projects.get(board, "withhold"), projects.get(board, "withhold", "d2")
+    assert image_hash(mine / NONSECURE_IMAGE) != image_hash(other / NONSECURE_IMAGE)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(mine, mixed)
+    shutil.copy(other / NONSECURE_IMAGE, mixed / NONSECURE_IMAGE)
+    with pytest.raises(NotAuthentic, match=r"firmware\.elf is not the image of the manifest"):
+        run(mixed, samples(1))
+    sign(mixed)
+    with pytest.raises(NotAuthentic, match="does not start this non-secure image"):
+        run(mixed, samples(1))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_and_if_it_did_it_would_compute_something_else(mode: str) -> None:
+    mixed = replace(divided(mode, "d1"), secure=divided(mode, "d2").secure)
+    x = samples(50)
+    assert np.array_equal(run_batch(join(divided(mode, "d2")), [x])[0], oracle(x))
+    classes = [o.reshape(50, -1).argmax(1) for o in (run_batch(join(mixed), [x])[0], oracle(x))]
+    assert np.mean(classes[0] == classes[1]) < 0.9
+
+
+def test_a_model_that_cannot_be_divided_leaves_nothing(tmp_path: Path) -> None:
+    net = Int8Net("one_layer", 1)
+    graph = replace(net.build(net.conv(net.input(1, 4, 4, 8), 8)), stage=Stage.PLANNED)
+    whose = Device("d", bytes(32), Ed25519PrivateKey.generate())
+    board, context = load_board(HOST), PassContext()
+    with pytest.raises(CompileError) as caught:
+        write_protected(tmp_path / "out", graph, board, Protection("withhold"), whose, context)
+    assert caught.value.where == "partition"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_changed_image_is_not_run(projects: Projects, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(projects.get(HOST, "withhold"), folder)
+    image = folder / SECURE_IMAGE
+    data = bytearray(image.read_bytes())
+    data[len(data) // 4] ^= 1
+    image.write_bytes(data)
+    for use in (lambda: run(folder, samples(1)), lambda: verify(folder), lambda: bench(folder)):
+        with pytest.raises(NotAuthentic):
+            use()
+
+
+def test_the_same_secret_makes_the_same_images(projects: Projects, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    protected(again, BOARD, "withhold")
+    first, second = (read_manifest(f) for f in (projects.get(BOARD, "withhold"), again))
+    assert first == second
+
+
+def test_instructions_of_the_secure_world_are_measured(projects: Projects, tmp_path: Path) -> None:
+    folder = tmp_path / "measured"
+    shutil.copytree(projects.get(BOARD, "withhold"), folder)
+    report = bench(folder)
+    plain, total = report.plain_instructions, report.instructions_per_inference
+    assert plain is not None
+    assert total is not None
+    assert report.overhead_instructions == total - plain > 0
+    assert report.bridge_instructions is not None
+    assert report.secure_instructions is not None
+    assert 0 < report.bridge_instructions < report.secure_instructions < total
+    nodes = profile(folder)
+    assert [p.node.op.name for p in nodes].count("authorize") == 1
+    assert sum(p.instructions for p in nodes) == pytest.approx(total, rel=0.1)
+    assert read_report(folder).overhead_instructions == report.overhead_instructions
+
+
+def test_the_host_counts_nothing(projects: Projects, tmp_path: Path) -> None:
+    folder = tmp_path / "host"
+    shutil.copytree(projects.get(HOST, "permute"), folder)
+    report = bench(folder)
+    assert report.instructions_per_inference is None
+    assert report.secure_instructions is None
+    with pytest.raises(CompileError, match="does not count instructions"):
+        profile(folder)
+
+
+# Secrets: where they are, and that they are nowhere else.
+
+
+def spellings(secret: bytes) -> list[bytes]:
+    """A byte string as a file may hold it: as it is, its words the other way, in three texts."""
+    words = np.frombuffer(secret, ">u4").astype("<u4").tobytes()
+    listed = ", ".join(str(b) for b in secret), ", ".join(f"0x{b:02x}" for b in secret)
+    texts = [secret.hex(), secret.hex().upper(), base64.b64encode(secret).decode(), *listed]
+    return [secret, words, *(t.encode() for t in texts)]
+
+
+def numbers(text: bytes) -> bytes:
+    """Every integer of a C or .tin text, as int16, one after the other."""
+    found = [int(n) for n in re.findall(rb"(?<![\w.])-?\d{1,5}(?![\w.])", text)]
+    return np.array([n for n in found if -32768 <= n < 32768], np.int16).tobytes()
+
+
+def files(*folders: Path) -> Iterator[tuple[Path, bytes]]:
+    for folder in folders:
+        for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
+            if path.is_file():
+                yield path, path.read_bytes()
+
+
+def base64_arrays(data: bytes) -> bytes:
+    """What the constants of a .tin file decode to."""
+    found = re.findall(rb'base64"([A-Za-z0-9+/=]*)"', data)
+    return b"|".join(base64.b64decode(text) for text in found)
+
+
+def tables(orders: list[np.ndarray]) -> list[bytes]:
+    """Permutations and their inverses as arrays of every width, and as int16 for texts."""
+    both = [o for order in orders for o in (order, np.argsort(order))]
+    return [o.astype(t).tobytes() for o in both for t in (np.int8, np.int16, np.int32)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_secrets_are_only_where_they_belong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], mode: str
+) -> None:
+    orders: list[np.ndarray] = []
+    draw = keystream.permutation
+
+    def recorded(key: bytes, label: str, size: int) -> np.ndarray:
+        orders.append(draw(key, label, size))
+        return orders[-1]
+
+    monkeypatch.setattr(keystream, "permutation", recorded)
+    folder, temporary = tmp_path / "project", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with Watch(temporary) as seen:
+        protected(folder, HOST, mode)
+        run(folder, samples(2))
+    printed = "".join(capfd.readouterr()).encode()
+    assert orders
+    for spelling in spellings(key_of("d1")):
+        for path, data in files(folder):
+            assert spelling not in data, path
+        assert all(spelling not in data for data in (printed, *seen.found.values()))
+    public = dict(files(folder / "nonsecure", folder / NONSECURE_IMAGE, *folder.glob("*.*")))
+    plain = {folder / "graph.tin", folder / "sample.npz"}
+    withheld = [] if mode == "permute" else weights_of(divided(mode, "d1").secure)
+    secrets = tables(orders) + (withheld if mode == "withhold" else [])
+    for path, data in public.items():
+        if path not in plain:
+            for form in (data, numbers(data), base64_arrays(data)):
+                assert not any(secret in form for secret in secrets), path
+    for name, data in seen.found.items():
+        assert not any(s in f for s in secrets for f in (data, numbers(data))), name
+    assert holds(folder / "secure", tables(orders)) or mode == "withhold"
+    assert not withheld or holds(folder / "secure", withheld)
+
+
+def holds(folder: Path, secrets: list[bytes]) -> bool:
+    """Whether the search finds what is there: it could not fail otherwise."""
+    return any(s in f for _, d in files(folder) for s in secrets for f in (d, base64_arrays(d)))
+
+
+def weights_of(graphs: tuple[Graph, ...]) -> list[bytes]:
+    """Rows of the filters of the secure world, as bytes and as the int16 of texts."""
+    filters = [
+        graph.initializers[node.inputs[1]]
+        for graph in graphs
+        for node in graph.nodes
+        if node.op.name in ("conv2d", "dense")
+    ]
+    rows = [row for f in filters for row in f.reshape(len(f), -1)]
+    return [row.astype(t).tobytes() for row in rows for t in (np.int8, np.int16)]
+
+
+class Watch:
+    """Reads what appears in a folder, as often as it can, and what is left there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.found: dict[str, bytes] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._read()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.01):
+            self._read()
+
+    def _read(self) -> None:
+        for path in self.folder.rglob("*"):
+            try:
+                if path.is_file():
+                    self.found[f"{path.name} {path.stat().st_size}"] = path.read_bytes()
+            except OSError:
+                continue  # it is gone
