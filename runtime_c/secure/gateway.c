@@ -9,6 +9,10 @@
 
 #include "gateway.h"
 
+#if defined(__ARM_FEATURE_MVE)
+#include <arm_mve.h>
+#endif
+
 static ts_gateway_state state = TS_GATEWAY_CLOSED;
 
 static ts_status refuse_to_run(void)
@@ -27,6 +31,11 @@ TS_APART void ts_copy(void *to, const void *from, uint32_t bytes)
 {
     uint8_t *y = to;
     const uint8_t *x = from;
+#if defined(__ARM_FEATURE_MVE)
+    for (; bytes >= 16; bytes -= 16, x += 16, y += 16) {
+        vstrbq_u8(y, vldrbq_u8(x));
+    }
+#endif
     if ((((uintptr_t)to | (uintptr_t)from) & 3u) == 0) {
         for (; bytes >= 16; bytes -= 16, x += 16, y += 16) {
             const uint32_t *const in = (const void *)x;
@@ -45,6 +54,11 @@ TS_APART void ts_wipe(volatile void *data, uint32_t bytes)
 {
     volatile uint32_t *word = data;
     volatile uint32_t *const end = word + bytes / 4u;
+#if defined(__ARM_FEATURE_MVE)
+    for (; word + 4 <= end; word += 4) {
+        vstrwq_u32((uint32_t *)(uintptr_t)word, vdupq_n_u32(0));
+    }
+#endif
     for (; word + 4 <= end; word += 4) {
         word[0] = 0, word[1] = 0, word[2] = 0, word[3] = 0;
     }
@@ -71,6 +85,19 @@ TS_APART void ts_take_again(volatile ts_job *job)
         job->input_again[i - 1] = from[i - 1];
     }
 }
+
+/* No call, and no address of the caller's: what is then not set is refused. Without a loop, which
+ * could go on for ever. */
+TS_APART void ts_spoil(volatile ts_job *job)
+{
+    job->call = TS_NO_CALL, job->call_again = TS_NO_CALL;
+    job->request = TS_NO_CALL, job->request_again = TS_NO_CALL;
+    job->input[0] = TS_NO_CALL, job->input_again[0] = TS_NO_CALL;
+    job->input[1] = TS_NO_CALL, job->input_again[1] = TS_NO_CALL;
+    job->input[2] = TS_NO_CALL, job->input_again[2] = TS_NO_CALL;
+    job->output = TS_NO_CALL, job->output_again = TS_NO_CALL;
+}
+_Static_assert(TS_GATEWAY_INPUTS == 3, "ts_spoil names every input");
 
 /* A query is counted and the order forgotten before anything is computed. */
 static void begin(void)
@@ -156,9 +183,7 @@ TS_APART ts_status ts_serve(uint32_t call, uint32_t request, uint32_t call_again
                             uint32_t request_again)
 {
     volatile ts_job job;
-    for (uint32_t i = 0; i < sizeof job / 4u; ++i) {
-        ((volatile uint32_t *)&job)[i] = TS_NO_CALL; /* no call, and no address of the caller's */
-    }
+    ts_spoil(&job);
     job.call = call;
     job.call_again = call_again;
     job.request = request;

@@ -40,6 +40,7 @@ _GATEWAY_FUNCTIONS = (
     "ts_serve",
     "ts_compute",
     "ts_release",
+    "ts_spoil",
     "ts_take_request",
     "ts_take_again",
     "ts_pointers_by_hardware",

@@ -1,0 +1,87 @@
+"""No single skipped instruction makes the gateway answer a request that it must refuse.
+
+Here a sample of them; all of them with TINSMITH_ALL_SKIPS=1, some minutes per board.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .trust_pair import BOARDS, OK, REFUSED, Pair, build_probe
+from .trust_skip import (
+    QUOTA,
+    Findings,
+    SkipBench,
+    accepted,
+    aligned_to_words,
+    refusals,
+    skip_bench,
+    skip_each,
+)
+
+ALL = bool(os.environ.get("TINSMITH_ALL_SKIPS"))
+SAMPLES = 4  # of every reason to refuse
+
+
+def probe(folder: Path, board: str, edit: Callable[[Path], None] = aligned_to_words) -> Pair:
+    return build_probe(folder, board, quota=QUOTA, debug=False, edit=edit)
+
+
+def skip_some(bench: SkipBench, pair: Pair, samples: int | None) -> Findings:
+    rng = random.Random(0)
+    requests = refusals(pair)
+    if samples is None:
+        return skip_each(bench, requests, None)
+    chosen = {name: [rng.randrange(2**20) for _ in range(samples)] for name in requests}
+    return skip_each(bench, requests, chosen)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_skipped_instruction_gives_no_answer(board: str, tmp_path: Path) -> None:
+    pair = probe(tmp_path, board)
+    with skip_bench(pair) as bench:
+        for name, request in accepted().items():
+            trial = bench.call(request)
+            assert (trial.status, trial.answered) == (OK, True), name
+        for name, request in refusals(pair).items():
+            trial = bench.call(request)
+            assert (trial.status, trial.answered) == (REFUSED, False), name
+        found = skip_some(bench, pair, None if ALL else SAMPLES)
+    print(f"{board}: {found.tried} skipped, {dict(found.ends)}")
+    assert found.tried >= SAMPLES * len(refusals(pair))
+    assert not found.answered, [f"{name} at 0x{at:08x}" for name, at in found.answered]
+
+
+def one_form_only(secure: Path) -> None:
+    """A gateway whose second form of every check always passes."""
+    aligned_to_words(secure)
+    path = secure / "harness" / "checks.c"
+    text = path.read_text()
+    passes = {
+        "ts_request_by_table": "TS_REQUEST_BY_TABLE",
+        "ts_pointers_by_table": "TS_PASSED(TS_POINTERS_BY_TABLE, gate)",
+        "ts_state_by_inverse": "TS_STATE_BY_INVERSE * TS_STATE_CHECKS",
+    }
+    for function, token in passes.items():
+        head = re.compile(rf"(\buint32_t {function}\([^)]*\)\n{{\n)")
+        text, count = head.subn(rf"\1    return {token};\n", text)
+        assert count == 1
+    path.write_text(text)
+
+
+def test_control_one_form_of_the_checks_is_not_enough(tmp_path: Path) -> None:
+    """The same skips do find answers when each check is made once."""
+    pair = probe(tmp_path, "mps2-an505", one_form_only)
+    with skip_bench(pair) as bench:
+        name = "call out of order"
+        request = refusals(pair)[name]
+        start, end = (pair.secrets[f] for f in ("ts_state_by_value", "ts_state_by_inverse"))
+        among = [i for i, at in enumerate(bench.trace(request)) if start <= at < end]
+        found = skip_each(bench, {name: request}, {name: among})
+    assert found.answered

@@ -1,0 +1,294 @@
+"""Skips single instructions of the gateway while it looks at a request that it must refuse.
+
+Every instruction that it executes between its entry and its return is skipped once, the later
+passes of a loop too, each in a fresh call. What comes out of that call is what counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .gdb_remote import Stuck, debugged
+from .trust_pair import BYTES, OK, Pair
+
+QUOTA = 3
+LONGEST = 4000  # instructions of a refusal
+NOT_SET = 0xFFFF_FFFF
+
+
+@dataclass(frozen=True)
+class Request:
+    """A call as the gateway meets it. next, used, busy: its state. Addresses: None: the good one.
+
+    at: where the request lies. odd: by how many bytes it is moved from there.
+    """
+
+    call: int = 0
+    at: int | None = None
+    odd: int = 0
+    first: int | None = None
+    second: int | None = None
+    output: int | None = None
+    next: int = 0
+    used: int = 0
+    busy: int = 0
+
+
+def refusals(pair: Pair) -> Mapping[str, Request]:
+    """One request for every reason to refuse; but for that reason each is a good one."""
+    ram, flash = pair.zone.non_secure.ram, pair.zone.non_secure.flash
+    secret = _canary(pair)
+    return {
+        "request null": Request(at=0),
+        "request in secure memory": Request(at=secret),
+        "request misaligned": Request(odd=2),
+        "request across the end of memory": Request(at=ram.end - 8),
+        "request wraps": Request(at=0xFFFF_FFF8),
+        "input null": Request(first=0),
+        "input in secure memory": Request(first=secret),
+        "second input in secure memory": Request(second=secret),
+        "input across the end of memory": Request(first=ram.end - BYTES + 4),
+        "input wraps": Request(first=0xFFFF_FFE0),
+        "input in a peripheral": Request(second=pair.zone.non_secure.peripherals.origin),
+        "input misaligned": Request(first=pair.symbols["probe_input"] + 2),
+        "output null": Request(output=0),
+        "output in secure memory": Request(output=secret),
+        "output in flash": Request(output=flash.end - 2 * BYTES),
+        "output across the end of memory": Request(output=ram.end - BYTES + 4),
+        "output wraps": Request(output=0xFFFF_FFE0),
+        "output misaligned": Request(output=pair.symbols["probe_output"] + 1),
+        "call unknown": Request(call=2),
+        "call far away": Request(call=0xFFFF_FFFF),
+        "call out of order": Request(call=1),
+        "quota exhausted": Request(used=2 * QUOTA),
+        "call from within a call": Request(busy=1),
+    }
+
+
+def accepted() -> Mapping[str, Request]:
+    """Requests that must be answered: they show that an answer is noticed."""
+    return {"call 0": Request(), "call 1": Request(call=1, next=1, used=2 * QUOTA - 1)}
+
+
+def aligned_to_words(secure: Path) -> None:
+    """Pretend that the tensors are of int32, so that a misaligned one can be refused."""
+    path = secure / "harness" / "gateway_binding.c"
+    text = path.read_text()
+    for old, new in (
+        (".input_alignment = {1, 1}", ".input_alignment = {4, 4}"),
+        (".output_alignment = 1", ".output_alignment = 4"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def _canary(pair: Pair) -> int:
+    """Secure memory that nothing uses: the end of the RAM."""
+    return pair.zone.secure.ram.end - 4 * BYTES
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a call did.
+
+    end: "returned", "gave up", "fault", "stuck" or "locked up". answered: the other world's memory,
+    or secure memory that the request pointed at, has changed.
+    """
+
+    end: str
+    status: int
+    answered: bool
+
+
+class SkipBench:
+    """A stopped machine that makes one call after the other from the same state."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._entry = pair.secrets["__acle_se_ts_gateway"]
+        self._returned = pair.symbols["probe_returned"]
+        self._give_up = pair.secrets["ts_give_up"]
+        self._fault = pair.secrets["ts_secure_fault"]
+        self._machine = contextlib.ExitStack()
+        self._start()
+        remote = self._remote
+        self._registers = remote.save()
+        ram = pair.zone.secure.ram
+        self._secure_at = remote.register(13) - 1024
+        self._secure = remote.read(self._secure_at, pair.secrets["ts_bss_end"] - self._secure_at)
+        data = pair.symbols["ts_data_start"]
+        self._other_at, self._other_bytes = data, pair.symbols["ts_bss_end"] - data
+        self._other = remote.read(self._other_at, self._other_bytes)
+        self._canary_at = ram.end - 4 * BYTES
+
+    def _start(self) -> None:
+        argv = self._pair.argv()
+        at = argv.index("-icount")  # a debugger is slow enough
+        self._machine.close()
+        start = debugged([*argv[:at], *argv[at + 2 :]], self._pair.folder)
+        self._remote = self._machine.enter_context(start)
+        self._remote.run_until([self._entry])
+        self._at_entry = True
+
+    def close(self) -> None:
+        self._machine.close()
+
+    def _prepare(self, request: Request) -> None:
+        """The state at the entry of the gateway, with this request."""
+        remote, symbols = self._remote, self._pair.symbols
+        if not self._at_entry:
+            self._recover()
+        self._at_entry = False
+        remote.restore(self._registers)
+        remote.write(self._secure_at, self._secure)
+        remote.write(self._other_at, self._other)
+        inputs = [symbols["probe_input"] + BYTES * i for i in range(2)]
+        first = inputs[0] if request.first is None else request.first
+        second = inputs[1] if request.second is None else request.second
+        output = symbols["probe_output"] if request.output is None else request.output
+        words = struct.pack("<4I", first, second, 0, output)
+        # Where it may not lie, a good request lies all the same.
+        spare = symbols["probe_request"]
+        at = (spare if request.at is None else request.at) + request.odd
+        remote.write(self._canary_at, words.ljust(4 * BYTES, b"\x5a"))
+        with contextlib.suppress(ValueError):
+            remote.write(at, words)
+        remote.set_register(0, request.call)
+        remote.set_register(1, at)
+        state = (request.next, request.used, request.busy)
+        pairs = [word for value in state for word in (value, value ^ NOT_SET)]
+        remote.write(self._pair.secrets["state"], struct.pack("<6I", *pairs))
+        self._watched = self._look()
+
+    def _recover(self) -> None:
+        self._remote.reset()
+        self._remote.run_until([self._entry])
+
+    def _look(self) -> bytes:
+        """What no refused call may change."""
+        other = self._remote.read(self._other_at, self._other_bytes)
+        return other + self._remote.read(self._canary_at, 4 * BYTES)
+
+    def trace(self, request: Request) -> list[int]:
+        """Addresses of the instructions from the entry to the return, or to where it gives up."""
+        self._prepare(request)
+        found = [self._remote.pc]
+        while len(found) < LONGEST:
+            self._remote.step()
+            at = self._remote.pc
+            if at in (self._returned, self._give_up):
+                break
+            found.append(at)
+        assert len(found) < LONGEST, "a refusal is not so long"
+        if at == self._returned:
+            self._remote.run_until([self._entry])
+        self._at_entry = True
+        return found
+
+    def call(self, request: Request) -> Trial:
+        """Nothing is skipped."""
+        self._prepare(request)
+        return self._finish()
+
+    def without(self, request: Request, trace: Sequence[int], index: int) -> Trial:
+        """Skip the instruction that is `index` in the trace."""
+        try:
+            self._skip(request, trace, index)
+            return self._finish()
+        except ConnectionError:  # QEMU ends when the core locks up
+            pass
+        # What it had written cannot be seen any more: once again, only as far as an answer.
+        self._start()
+        self._skip(request, trace, index)
+        try:
+            end = self._remote.run_until([self._pair.secrets["ts_release"]], timeout=1.0)
+        except (ConnectionError, Stuck):
+            end = 0
+        self._start()
+        return Trial("locked up", NOT_SET, end != 0)
+
+    def _skip(self, request: Request, trace: Sequence[int], index: int) -> None:
+        self._prepare(request)
+        at = trace[index]
+        passes = trace[:index].count(at)
+        if at != self._remote.pc:
+            self._remote.run_until([at])
+        for _ in range(passes):
+            self._remote.step()
+            if self._remote.pc != at:
+                self._remote.run_until([at])
+        self._remote.skip()
+
+    def _finish(self) -> Trial:
+        """Run to the end of the call, then to where secure memory can be seen."""
+        ends = {self._give_up: "gave up", self._fault: "fault"}
+        try:
+            at = self._remote.run_until([self._returned, *ends], timeout=1.0)
+            if at != self._returned:
+                self._at_entry = at == self._give_up  # still in the secure world, in no handler
+                return Trial(ends[at], NOT_SET, self._changed())
+            status, wrote = self._remote.register(0), self._wrote()
+            self._at_entry = self._remote.run_until([self._entry, *ends]) == self._entry
+            return Trial("returned", status, wrote or self._changed())
+        except Stuck:
+            return Trial("stuck", NOT_SET, self._changed())
+
+    def _wrote(self) -> bool:
+        other = self._remote.read(self._other_at, self._other_bytes)
+        return other != self._watched[: self._other_bytes]
+
+    def _changed(self) -> bool:
+        """Zeros in secure memory are no answer: a disturbed wipe may go too far."""
+        if self._wrote():
+            return True
+        try:
+            canary = self._remote.read(self._canary_at, 4 * BYTES)
+        except ValueError:  # stopped in the other world, which does not see secure memory
+            return False
+        before = self._watched[self._other_bytes :]
+        return any(new not in (0, old) for new, old in zip(canary, before, strict=True))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """tried: skipped instructions. ends: how the calls ended. answered: what must not be."""
+
+    tried: int
+    ends: Counter[str]
+    answered: list[tuple[str, int]]
+
+
+@contextlib.contextmanager
+def skip_bench(pair: Pair) -> Iterator[SkipBench]:
+    """Of a release pair that waits in its loop: its folder has no probe.bin."""
+    bench = SkipBench(pair)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+def skip_each(
+    bench: SkipBench, requests: Mapping[str, Request], chosen: Mapping[str, Sequence[int]] | None
+) -> Findings:
+    """Skip instructions of every request. chosen: which of each, modulo its count; None: all."""
+    ends: Counter[str] = Counter()
+    answered: list[tuple[str, int]] = []
+    tried = 0
+    for name, request in requests.items():
+        trace = bench.trace(request)
+        which = range(len(trace)) if chosen is None else [i % len(trace) for i in chosen[name]]
+        for index in which:
+            trial = bench.without(request, trace, index)
+            wrong = trial.status == OK and trial.end == "returned"
+            ends[f"{trial.end}{', status OK' if wrong else ''}"] += 1
+            tried += 1
+            if trial.answered:
+                answered.append((name, trace[index]))
+    return Findings(tried, ends, answered)
