@@ -111,7 +111,9 @@ def test_device_and_simulator_take_back_the_same(host: TrainingProject) -> None:
     trainer = Trainer(host.graph)
     encoded = [trainer.encode([row]) for row in rows[0]]
     simulated = SimulatedLearner(trainer, encoded, labels.tolist())
-    device = DeviceLearner(store, Labelled(rows, labels.reshape(-1, 1)), store.load()[0])
+    start = store.load()[0]
+    device = DeviceLearner(store, Labelled(rows, labels.reshape(-1, 1)), start)
+    trainer.state = dict(start)
     losses: list[list[float]] = []
     for learner in (device, simulated):
         learner.learn(range(BATCH + 2), [0.01] * (BATCH + 2))

@@ -51,12 +51,13 @@ class TrainingProject:
         return self.pack(state)[: self.block.stored_bytes].tobytes()
 
     def unpack(self, packed: Array) -> dict[Value, Array]:
-        """The inverse of `pack`."""
+        """The inverse of `pack`, in the order of `graph.state`."""
+        raw, offsets = packed.tobytes(), self.block.offsets
         return {
-            value: np.frombuffer(packed.tobytes(), value.type.dtype.numpy, value.type.elements, at)
+            value: np.frombuffer(raw, value.type.dtype.numpy, value.type.elements, offsets[value])
             .reshape(value.type.shape)
             .copy()
-            for value, at in self.block.offsets.items()
+            for value in self.graph.state
         }
 
     def steps(
