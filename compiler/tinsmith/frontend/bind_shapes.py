@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import onnx
@@ -9,7 +10,7 @@ from onnx import GraphProto, TensorProto, TypeProto, ValueInfoProto
 
 from ..errors import ImportFailure
 from ..ir.dtypes import Shape
-from .model_file import type_name
+from .model_file import MAX_BYTES, type_name
 
 _ELEMENT_TYPES: dict[int, str] = {
     TensorProto.FLOAT: "float32",
@@ -43,6 +44,11 @@ def bind_shapes(graph: GraphProto, bind: Mapping[str, int]) -> dict[str, tuple[S
             shape.append(size)
             dim.ClearField("dim_param")
             dim.dim_value = size
+        if math.prod(shape) > MAX_BYTES:
+            raise ImportFailure(
+                f"the graph input {info.name!r} has {math.prod(shape):,} elements",
+                expected=f"at most {MAX_BYTES:,}",
+            )
         types[info.name] = (tuple(shape), element)
     if unbound:
         names = sorted(set(unbound))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto
+from onnx import shape_inference as inference
 from onnx.reference import ReferenceEvaluator
 
+from ..errors import ImportFailure
 from ..ir.dtypes import Array, TensorType
-from .model_file import STANDARD_DOMAINS, tensor_array
+from .model_file import MAX_BYTES, STANDARD_DOMAINS, node_label, tensor_array
 
 _NEVER = frozenset(
     {
@@ -21,7 +25,10 @@ _NEVER = frozenset(
         "Multinomial",
     }
 )
-_MAX_ELEMENTS = 1 << 26  # a ConstantOfShape or Expand beyond this is a mistake, not a weight
+_MAX_ELEMENTS = 1 << 24  # a constant that is computed beyond this is a mistake, not a weight
+_SMALL = 64  # elements: sizes and bounds
+_MANY = 1 << 20  # elements; constants from here on count together
+_MALFORMED = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 _VALUE_ATTRIBUTES = ("value_float", "value_int", "value_floats", "value_ints")
 
 
@@ -40,7 +47,10 @@ def foldable(node: NodeProto) -> bool:
 
 
 def fold_node(node: NodeProto, arrays: dict[str, Array], opset: int) -> bool:
-    """Evaluate the node if its inputs are all in `arrays`; its outputs join. True if it did."""
+    """Evaluate the node if its inputs are all in `arrays`; its outputs join. True if it did.
+
+    Raises ImportFailure for a constant of an absurd size.
+    """
     if not foldable(node) or any(n and n not in arrays for n in node.input):
         return False
     if node.op_type == "Constant":
@@ -49,12 +59,11 @@ def fold_node(node: NodeProto, arrays: dict[str, Array], opset: int) -> bool:
             return False
         arrays[node.output[0]] = made
         return True
-    if _is_huge(node, arrays):
-        return False
+    _check_size(node, arrays, opset)
     try:
         session = ReferenceEvaluator(node, opsets={"": opset})
         outputs = session.run(None, {n: arrays[n] for n in node.input if n})
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+    except _MALFORMED:
         return False  # the node is then imported like any other, and its rule says what is wrong
     arrays.update(
         {n: np.asarray(a) for n, a in zip((n for n in node.output if n), outputs, strict=False)}
@@ -85,10 +94,43 @@ def _constant(node: NodeProto) -> Array | None:
     return None
 
 
-def _is_huge(node: NodeProto, arrays: dict[str, Array]) -> bool:
-    if node.op_type == "ConstantOfShape":
-        return float(np.prod(arrays[node.input[0]].astype(np.float64))) > _MAX_ELEMENTS
-    if node.op_type in ("Expand", "Tile"):
-        target = arrays[node.input[1]].astype(np.float64)
-        return float(np.prod(target)) * arrays[node.input[0]].size > _MAX_ELEMENTS**1.5
-    return False
+def _check_size(node: NodeProto, arrays: dict[str, Array], opset: int) -> None:
+    """Before anything is computed: by onnx's own shape inference, which sees the constants."""
+    elements = _elements(node, arrays, opset)
+    if elements < _MANY:
+        return
+    together = 8 * elements + sum(a.nbytes for a in arrays.values() if a.size >= _MANY)
+    if elements > _MAX_ELEMENTS or together > MAX_BYTES:
+        raise ImportFailure(
+            f"it makes a constant of {elements:,} elements",
+            node=f"{node.op_type} {node_label(node)!r}",
+            expected=f"at most {_MAX_ELEMENTS:,} elements, and {MAX_BYTES:,} B of large constants",
+            hint="the sizes that it computes with are wrong, or the file is damaged",
+        )
+
+
+def _elements(node: NodeProto, arrays: dict[str, Array], opset: int) -> int:
+    """Of the largest output; 0 where only its values would tell, which are no more than given."""
+    given = {n: arrays[n] for n in node.input if n}
+    if node.op_type == "Range":  # its inference takes no int64 beyond 2^31
+        first, last, step = (float(given[n].reshape(-1)[0]) for n in node.input)
+        return int(max(0.0, (last - first) / step)) if step and np.isfinite(last - first) else 0
+    try:
+        types = {
+            n: onnx.helper.make_tensor_type_proto(
+                onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape
+            )
+            for n, a in given.items()
+        }
+        data = {n: onnx.numpy_helper.from_array(a) for n, a in given.items() if a.size <= _SMALL}
+        made = inference.infer_node_outputs(
+            onnx.defs.get_schema(node.op_type, opset),
+            node,
+            types,
+            data,
+            opset_imports=[onnx.helper.make_opsetid("", opset)],
+        )
+    except (*_MALFORMED, onnx.checker.ValidationError):
+        return 0  # the node is malformed: evaluating it or its rule says how
+    shapes = [[d.dim_value for d in t.tensor_type.shape.dim] for t in made.values()]
+    return max((math.prod(shape) for shape in shapes), default=0)

@@ -15,10 +15,9 @@ from ..ir.opdef import Absent, OpDef
 from ..ir.rewrite import unique_name
 from ..ops import get
 from ..ops._constants import MOVEMENTS, evaluate_constant, moved_quant
-from .model_file import tensor_array
+from .model_file import MAX_BYTES, tensor_array
 
 _STORED = frozenset(t.value for t in DType)
-_MAX_BYTES = 1 << 31  # of one tensor; no microcontroller holds more, and the oracle must
 _NARROWED = ("float64", "float16", "bfloat16")
 
 
@@ -97,7 +96,7 @@ class Builder:
                 return self._move_constant(op, inputs[0], attrs, suffix)
         except ValueError as error:
             raise NodeFailure(str(error)) from error
-        if (largest := max(types, key=lambda t: t.bytes)).bytes > _MAX_BYTES:
+        if (largest := max(types, key=lambda t: t.bytes)).bytes > MAX_BYTES:
             raise NodeFailure(f"its output {largest} has {largest.bytes:,} B")
         if op.name != "dequantize" and all(v in self.initializers for v in inputs):
             arrays = [self.initializers[v] for v in inputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..ir.dtypes import Array
 ModelSource: TypeAlias = str | Path | bytes | ModelProto
 
 OPSETS = range(11, 23)
+MAX_BYTES = 1 << 31  # of one tensor; no microcontroller holds more, and the oracle must
 STANDARD_DOMAINS = ("", "ai.onnx")
 _MAX_LISTED = 5
 
@@ -107,6 +109,7 @@ def _parse(source: ModelSource) -> tuple[ModelProto, Path | None]:
 def _load_external_data(model: ModelProto, folder: Path | None) -> None:
     external = [t for t in _tensors(model.graph) if t.data_location == TensorProto.EXTERNAL]
     for tensor in external:
+        _check_size(tensor, folder)
         location = next((e.value for e in tensor.external_data if e.key == "location"), "")
         if folder is None or not (folder / location).is_file():
             raise ImportFailure(
@@ -122,6 +125,18 @@ def _load_external_data(model: ModelProto, folder: Path | None) -> None:
         raise ImportFailure(
             "the external data of the model cannot be read", expected=_first_line(error)
         ) from error
+
+
+def _check_size(tensor: TensorProto, folder: Path | None) -> None:
+    """Before its data is read: a tensor, and a file, that no device could hold."""
+    entries = {e.key: e.value for e in tensor.external_data}
+    path = None if folder is None else folder / entries.get("location", "")
+    size = path.stat().st_size if path is not None and path.is_file() else 0
+    for found, what in ((math.prod(tensor.dims), "elements"), (size, "B in its file")):
+        if found > MAX_BYTES:
+            raise ImportFailure(
+                f"{tensor.name!r} has {found:,} {what}", expected=f"at most {MAX_BYTES:,}"
+            )
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
