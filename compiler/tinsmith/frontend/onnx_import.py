@@ -185,7 +185,9 @@ class _Importer:
         self.builder.finish(made)
 
     def _failed(self, proto: NodeProto, original: NodeProto, reason: str) -> None:
-        self.unsupported.append(Unsupported(node_label(original), original.op_type, reason))
+        found = Unsupported(node_label(original), original.op_type, reason)
+        if found not in self.unsupported:  # a QLinear operator is several nodes
+            self.unsupported.append(found)
         self.builder.abandon()
         for name in filter(None, proto.output):
             type_ = self._infer().get(name) if name in self._read else None

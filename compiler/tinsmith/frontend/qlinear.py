@@ -65,6 +65,7 @@ def expand_qlinear(node: NodeProto, arrays: dict[str, Array]) -> Iterator[NodePr
     form = _FORMS[node.op_type]
     if any(a.name == "channels_last" and a.i for a in node.attribute):
         raise NodeFailure("channels_last is not supported")
+    _check_inputs(node, form, arrays)
     prefix = node.output[0]
     operands: list[str] = []
     for index in form.operands or range(2, len(node.input), 3):
@@ -87,6 +88,22 @@ def expand_qlinear(node: NodeProto, arrays: dict[str, Array]) -> Iterator[NodePr
     )
 
 
+def _check_inputs(node: NodeProto, form: _Form, arrays: dict[str, Array]) -> None:
+    """onnx.checker knows nothing of contributed operators; nor of the bias's type here."""
+    count = len(node.input)
+    if form.operands:
+        if count < form.output + 1:
+            raise NodeFailure(f"it has {count} inputs, expected {form.output + 1} or more")
+    elif count < 5 or (count - 2) % 3:
+        raise NodeFailure(
+            f"it has {count} inputs, expected two for the output and three for every tensor"
+        )
+    if form.bias is not None and count > form.bias:
+        bias = arrays.get(node.input[form.bias])
+        if bias is not None and bias.dtype != np.int32:
+            raise NodeFailure(f"its bias holds {bias.dtype}, expected int32")
+
+
 def _dequantize(node: NodeProto, inputs: Sequence[str], output: str, axis: int) -> NodeProto:
     return helper.make_node(
         "DequantizeLinear", list(inputs), [output], name=node_label(node), axis=axis
@@ -104,7 +121,8 @@ def _bias_scale(node: NodeProto, form: _Form, arrays: dict[str, Array]) -> Array
     if scales[0].size != 1:
         raise NodeFailure(f"its input has {scales[0].size} scales, expected one")
     alpha = np.float32(_attribute(node, "alpha") or 1.0)
-    return (alpha * scales[0].reshape(()) * scales[1]).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is not finite then is no scale, as its node will say
+        return (alpha * scales[0].reshape(()) * scales[1]).astype(np.float32)
 
 
 def _attribute(node: NodeProto, name: str) -> float:

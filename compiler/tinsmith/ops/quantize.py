@@ -87,7 +87,7 @@ def import_quantize(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
 def import_dequantize(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
     """ONNX DequantizeLinear of an activation, or of a constant int8, uint8 or int32 tensor."""
     x = node.x(0)
-    quant, _ = _parameters(node, x.type, x.type.dtype.value)
+    quant, stored = _parameters(node, x.type, x.type.dtype.value)
     array = out.array(x)
     if array is not None:
         if array.dtype == np.uint8:
@@ -95,6 +95,8 @@ def import_dequantize(node: OnnxNode, out: ImportContext) -> Sequence[Value]:
         x = out.constant(f"{x.name}.q", array, quant)
     elif x.type.quant is None:
         node.fail("its input is an integer tensor of unknown scale")
+    elif stored not in ("int8", "uint8"):
+        node.fail(f"its zero point is {stored}, and its input is not")
     elif x.type.quant != quant:
         node.fail("its scale and zero point differ from those its input was quantised with")
     return out.emit(DEQUANTIZE, [x])
@@ -107,6 +109,8 @@ def _parameters(node: OnnxNode, x: TensorType, default: str) -> tuple[Quant, str
     scale, zero = node.array(1), node.array(2) if len(node.inputs) > 2 else None
     if scale is None:
         node.fail("the scale is not given")
+    if scale.dtype.kind != "f" or scale.ndim > 1:
+        node.fail(f"the scale is {scale.dtype}{list(scale.shape)}, expected one or a row of floats")
     stored = str(zero.dtype) if zero is not None else default
     if stored not in _STORED:
         node.fail(f"{stored} tensors are not supported; {', '.join(_STORED)} are")
