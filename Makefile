@@ -1,4 +1,5 @@
-# make demo    a trained model, compiled and run on emulated Cortex-M boards; one learns there
+# make demo    a trained model, compiled and run on emulated Cortex-M boards; one learns there, one is
+#              protected and stolen
 # make test    lint, then the tests
 # make lint    ruff and pyright
 # make bench   the MLPerf Tiny networks beside TFLM + CMSIS-NN (needs the shared models)
@@ -19,6 +20,7 @@ demo: $(READY)
 	$(BIN)/tinsmith demo -o out/demo --model digits_dscnn --model digits_resnet \
 	  --board mps2-an386 --board mps2-an500 --board mps3-an547
 	$(BIN)/tinsmith demo-training -o out/demo
+	$(BIN)/tinsmith demo-trust -o out/demo
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands import compiling, demo, demo_training, device, protect, show, train, train_plan
+from .commands import (
+    compiling,
+    demo,
+    demo_training,
+    demo_trust,
+    device,
+    protect,
+    show,
+    train,
+    train_plan,
+)
 from .commands.console import print_json, reported
 from .commands.doctor import diagnose
 from .commands.options import AsJson, Bind, Model, sizes
@@ -110,6 +120,7 @@ app.command()(train.train)
 app.command("train-plan")(train_plan.train_plan)
 app.command()(demo.demo)
 app.command("demo-training")(demo_training.demo_training)
+app.command("demo-trust")(demo_trust.demo_trust)
 
 
 def main() -> None:
