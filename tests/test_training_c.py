@@ -278,14 +278,6 @@ def test_too_little_memory_names_the_peak_of_training(tmp_path: Path) -> None:
     assert "data and stack" in str(raised.value)
 
 
-def test_float_networks_do_not_learn(tmp_path: Path) -> None:
-    with pytest.raises(CompileError, match="float32 network cannot learn"):
-        compile_model(
-            paths.GRAPHS / "digits_dscnn" / "model.onnx", board="host", out=tmp_path,
-            dtype="float32", train=DSCNN.scheme,
-        )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("labels", "text"),
     [(np.zeros(3, np.int32), "3 labels"), (np.full(2, 10), "label 10"), (np.zeros(2), "float64")],

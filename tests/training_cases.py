@@ -13,12 +13,15 @@ import numpy as np
 from tinsmith.ir.dtypes import Array, DType, Quant, TensorType, int8
 from tinsmith.ir.graph import Value
 from tinsmith.ops._convolution import ConvolutionAttrs
+from tinsmith.ops.conv2d_float import Conv2dFloatAttrs
 from tinsmith.ops.conv2d_input_gradient import InputGradientAttrs
 from tinsmith.ops.conv2d_trainable import Conv2dTrainableAttrs
+from tinsmith.ops.sgd_update import SgdWeightsAttrs
 from tinsmith.ops.weight_update import WeightUpdateAttrs, moving_shape, residual_start
 from tinsmith.quant.arithmetic import quantize_multipliers
 
 from .training_case import TrainingCase, make_case, rng_of
+from .training_float_cases import float_cases, real
 from .training_small_cases import (
     bias_cases,
     elementwise_cases,
@@ -87,6 +90,7 @@ LAYERS = (
 def training_cases() -> list[TrainingCase]:
     """All cases; names are `<operator>.<case>`, unique."""
     cases = [_forward(layer) for layer in LAYERS]
+    cases += [c for n in LAYERS if n.name in _IN_FLOAT for c in _float_layer(n)] + float_cases()
     cases += [_to_input(layer, dtype) for layer in LAYERS for dtype in (DType.INT8, F32)]
     cases += [
         _to_weights(layer, rule, dtype)
@@ -100,9 +104,49 @@ def training_cases() -> list[TrainingCase]:
     return [*cases, *bias_cases(), *quantize_cases(), *elementwise_cases(), *loss_cases()]
 
 
+_IN_FLOAT = (
+    "pointwise_part", "pointwise_frozen", "one_pixel", "same_3x3_part", "dilated", "uneven",
+    "depthwise_part", "depthwise_dilated", "grouped",
+)  # fmt: skip
 _EVERY_RULE = (
     "pointwise_part", "pointwise_rest", "one_pixel", "depthwise_part", "same_3x3_part",
 )  # fmt: skip
+
+
+def _float_layer(layer: Layer) -> list[TrainingCase]:
+    """A layer of a float32 network in its three directions."""
+    frozen, trained, (kept, moving) = _float_filters(layer)
+    bias = real("bias", layer.out)
+    rng, a = rng_of("conv2d_float", layer.name), layer.window
+    window = (a.strides, a.pads, a.dilations, a.groups)
+    filters = {frozen: kept, trained: moving}
+    constants = {**filters, bias: rng.normal(0, 1, layer.out).astype(np.float32)}
+    attrs = Conv2dFloatAttrs(*window, layer.trained, layer.update, False, (-1.5, float("inf")))
+    x, g = real("x", 1, *layer.size), _gradient(layer, F32)
+    cases = [make_case("conv2d_float", layer.name, [x, *constants], constants, attrs)]
+    exponent, zero = exponent_of(F32)
+    back = InputGradientAttrs(*window, layer.trained, (1, *layer.size))
+    inputs = [g, exponent, *filters]
+    name = f"{layer.name}_real"
+    cases.append(make_case("conv2d_input_gradient", name, inputs, {**zero, **filters}, back))
+    if layer.trained:
+        saved = len(layer.update) or (len(layer.trained) if a.groups == 1 else layer.size[2])
+        own = SgdWeightsAttrs(*window, 0.75, layer.update)
+        inputs = [g, real("x", 1, *layer.size[:2], saved), real("learning_rate", 1), trained]
+        state = {trained: moving}
+        cases.append(make_case("sgd_weights", layer.name, inputs, state, own, updates=[trained]))
+    return cases
+
+
+def _float_filters(layer: Layer) -> tuple[Value, Value, list[Array]]:
+    rng = rng_of("float_filters", layer.name)
+    per_group = layer.size[2] // layer.window.groups
+    shapes = [
+        (layer.out, *layer.kernel, channels)
+        for channels in (per_group - len(layer.trained), len(layer.trained))
+    ]
+    arrays = [rng.normal(0, 1, shape).astype(np.float32) for shape in shapes]
+    return real("frozen", *shapes[0]), real("trained", *shapes[1]), arrays
 
 
 def _forward(layer: Layer) -> TrainingCase:

@@ -20,9 +20,9 @@ from tinsmith.train.scheme import Scheme, Update
 from .int8_nets import Int8Net
 
 
-def mobile_net() -> Graph:
+def mobile_net(form: type[Int8Net] = Int8Net) -> Graph:
     """Convolution, inverted residual (pointwise, depthwise, pointwise, add), mean, dense."""
-    net = Int8Net("mobile", 1)
+    net = form("mobile", 1)
     x = net.conv(net.input(1, 8, 8, 3), 8, 3, 2)
     wide = net.conv(x, 16, 1)
     narrow = net.conv(net.depthwise(wide), 8, 1)
@@ -31,9 +31,9 @@ def mobile_net() -> Graph:
     return net.build(net.dense(_mean(net, down), 5))
 
 
-def branched_net() -> Graph:
+def branched_net(form: type[Int8Net] = Int8Net) -> Graph:
     """Pools side by side, concat, split, a gate, sub, slice, pad, and a softmax at the end."""
-    net = Int8Net("branched", 2)
+    net = form("branched", 2)
     x = net.conv(net.input(1, 8, 6, 3), 8, 3)
     pooled = [
         net.add("max_pool", [x], MaxPoolAttrs((3, 3), (2, 1), (1, 1, 1, 1), layout="NHWC")),
@@ -50,9 +50,9 @@ def branched_net() -> Graph:
     return net.build(net.add("softmax", [net.dense(grouped, 4)]))
 
 
-def dense_net() -> Graph:
+def dense_net(form: type[Int8Net] = Int8Net) -> Graph:
     """An autoencoder of dense layers, for the squared error."""
-    net = Int8Net("autoencoder", 3)
+    net = form("autoencoder", 3)
     x = net.input(1, 24)
     hidden = net.dense(net.dense(x, 10), 12)
     return net.build(net.dense(hidden, 24))

@@ -22,6 +22,7 @@ from .passes import (
     legalize_layout,
     lower_requantize,
     replace_classifier,
+    select_float_updates,
     select_updates,
 )
 from .quant.calibrate import calibrate
@@ -54,6 +55,13 @@ TO_TRAINING = (
     select_updates.PASS,
     build_backward.PASS,
 )
+TO_FLOAT_TRAINING = (
+    legalize_layout.PASS,
+    eliminate_dead_nodes.PASS,
+    replace_classifier.FLOAT_PASS,
+    select_float_updates.PASS,
+    build_backward.PASS,
+)
 
 
 def canonical(
@@ -84,15 +92,16 @@ def lower(
     if dtype not in ("int8", "float32"):
         raise CompileError(f"unknown dtype {dtype!r}", expected="int8 or float32")
     if dtype == "float32":
-        if scheme is not None:
-            raise CompileError("a float32 network cannot learn", hint="leave out --dtype float32")
         if samples is not None:
             context.note("the calibration samples are not used: --dtype float32 quantises nothing")
         if is_quantized(graph):
             raise CompileError(
                 "the model is quantised and cannot run in float32", hint="leave out --dtype float32"
             )
-        return run_passes(graph, TO_FLOAT32, context)
+        if scheme is None:
+            return run_passes(graph, TO_FLOAT32, context)
+        context.options = {**context.options, "scheme": scheme}
+        return run_passes(graph, TO_FLOAT_TRAINING, context)
     graph = with_scales(graph, samples, method, context)
     if scheme is None:
         return run_passes(graph, TO_INT8, context)

@@ -136,9 +136,12 @@ def compile_model(
     graph = canonical(source, context, name=name, bind=bind)
     scheme = train if train is None or isinstance(train, Scheme) else read_scheme(train)
     network = None
-    if scheme is not None and dtype != "float32":
-        network = graph = with_scales(graph, calibrate, method, context)
-    graph = lower(graph, dtype, None if network else calibrate, method, context, scheme)
+    samples = calibrate
+    if scheme is not None and dtype == "float32":
+        network = graph
+    elif scheme is not None:
+        network, samples = with_scales(graph, calibrate, method, context), None
+    graph = lower(network or graph, dtype, samples, method, context, scheme)
     if graph.updates:
         with context.step("stripe_rows"):
             graph = stripe_rows(graph)

@@ -77,7 +77,7 @@ def train_view(
 def label_of(graph: Graph) -> tuple[int | None, int | None]:
     """(which graph input is the label, number of classes); None, None for another loss."""
     for node in graph.nodes:
-        if node.op.name == "softmax_cross_entropy":
+        if node.op.name in ("softmax_cross_entropy", "float_cross_entropy"):
             return graph.inputs.index(node.inputs[1]), node.x.elements
     return None, None
 

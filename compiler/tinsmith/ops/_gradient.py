@@ -16,6 +16,7 @@ import numpy as np
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Node, Value
 from ..ir.opdef import Absent, NoAttrs, OpDef, no_macs
+from ._clamp import UNBOUNDED
 
 _DEAD_SCALE = 1e-7
 _NEAR_DEAD = 100.0  # times smaller than the layer's median
@@ -74,7 +75,7 @@ class GradientContext(Protocol):
         """dy · factor is a part of the gradient of `value`; dropped when nobody wants it."""
         ...
 
-    def mask(self, value: Value, low: int, high: int) -> Value:
+    def mask(self, value: Value, low: float, high: float) -> Value:
         """The bits of `low < value < high`, taken where `value` is computed."""
         ...
 
@@ -138,7 +139,17 @@ def one_gradient(gradients: Sequence[Gradient | None]) -> Gradient:
 
 def masked(node: Node, dy: Gradient, context: GradientContext) -> Gradient:
     """dy where the output is inside its clamp, 0 elsewhere."""
-    mask = context.mask(node.outputs[0], *node.attrs.q_clamp)
+    real = node.y.dtype is DType.FLOAT32
+    return inside(node, dy, node.attrs.clamp if real else node.attrs.q_clamp, context)
+
+
+def inside(
+    node: Node, dy: Gradient, bounds: tuple[float, float], context: GradientContext
+) -> Gradient:
+    """dy where the output is between the bounds, 0 elsewhere."""
+    if bounds == UNBOUNDED:
+        return dy
+    mask = context.mask(node.outputs[0], *bounds)
     (value,) = context.emit("mask_gradient", [dy.value, mask], None, f"{node.name}.masked")
     return Gradient(value, dy.factor)
 

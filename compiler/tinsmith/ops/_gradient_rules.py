@@ -8,14 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import CompileError
-from ..ir.dtypes import Array
+from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Node, Value
 from ..quant.arithmetic import lookup_table, requantize
+from ._clamp import INF
 from ._gradient import (
     Gradient,
     GradientContext,
     GradientRule,
     add_broadcast,
+    inside,
     masked,
     one_gradient,
 )
@@ -30,7 +32,7 @@ def sum_rule(sign: int) -> GradientRule:
     def rule(node: Node, gradients: Gradients, context: GradientContext) -> None:
         dy = masked(node, one_gradient(gradients), context)
         for x, s in zip(node.inputs, (1, sign), strict=True):
-            add_broadcast(context, x, dy.value, dy.factor * s * x.type.scale / node.y.scale)
+            add_broadcast(context, x, dy.value, dy.factor * s * _scale(x.type) / _scale(node.y))
 
     return rule
 
@@ -38,7 +40,7 @@ def sum_rule(sign: int) -> GradientRule:
 def product(node: Node, gradients: Gradients, context: GradientContext) -> None:
     dy = masked(node, one_gradient(gradients), context)
     x1, x2 = node.inputs
-    factor = dy.factor * x1.type.scale * x2.type.scale / node.y.scale
+    factor = dy.factor * _scale(x1.type) * _scale(x2.type) / _scale(node.y)
     for x, other in ((x1, x2), (x2, x1)):
         if context.wants(x):
             (dx,) = context.emit("mul_gradient", [dy.value, other], None, f"{x.name}.part")
@@ -49,19 +51,19 @@ def mean(node: Node, gradients: Gradients, context: GradientContext) -> None:
     from .sum_gradients import SpreadGradientAttrs
 
     dy, x = one_gradient(gradients), node.inputs[0]
-    if _saturates(node, context):
+    if _is_real(node) or _saturates(node, context):
         dy = masked(node, dy, context)
     attrs = SpreadGradientAttrs(x.type.shape, node.attrs.axes)
     (dx,) = context.emit("spread_gradient", [dy.value], attrs, f"{x.name}.gradient")
     count = x.type.elements // node.y.elements
-    context.add(x, dx, dy.factor * x.type.scale / (node.y.scale * count))
+    context.add(x, dx, dy.factor * _scale(x.type) / (_scale(node.y) * count))
 
 
 def average_pool(node: Node, gradients: Gradients, context: GradientContext) -> None:
     from .average_pool import window_divisors
 
     dy, x = masked(node, one_gradient(gradients), context), node.inputs[0]
-    weight = x.type.scale / (node.y.scale * window_divisors(node.x, node.attrs))
+    weight = _scale(x.type) / (_scale(node.y) * window_divisors(node.x, node.attrs))
     constant = context.constant(f"{node.name}.weight", weight.astype(np.float32))
     inputs = [dy.value, constant]
     (dx,) = context.emit("average_pool_gradient", inputs, _pool(node), f"{x.name}.gradient")
@@ -70,10 +72,17 @@ def average_pool(node: Node, gradients: Gradients, context: GradientContext) -> 
 
 def max_pool(node: Node, gradients: Gradients, context: GradientContext) -> None:
     dy, x = one_gradient(gradients), node.inputs[0]
-    if node.attrs.q_clamp != (-128, 127):
+    if _is_real(node) or node.attrs.q_clamp != (-128, 127):
         dy = masked(node, dy, context)
     (dx,) = context.emit("max_pool_gradient", [dy.value, x], _pool(node), f"{x.name}.gradient")
     context.add(x, dx, dy.factor)
+
+
+def rectifier(node: Node, gradients: Gradients, context: GradientContext) -> None:
+    """relu and clip of a float32 network."""
+    bounds = (0.0, INF) if node.op.name == "relu" else (node.attrs.low, node.attrs.high)
+    dy = inside(node, one_gradient(gradients), bounds, context)
+    context.add(node.inputs[0], dy.value, dy.factor)
 
 
 def lookup(node: Node, gradients: Gradients, context: GradientContext) -> None:
@@ -193,6 +202,15 @@ def transpose(node: Node, gradients: Gradients, context: GradientContext) -> Non
     attrs = type(node.attrs)(tuple(int(i) for i in np.argsort(node.attrs.perm)))
     (dx,) = context.emit("transpose", [dy.value], attrs, f"{x.name}.gradient")
     context.add(x, dx, dy.factor)
+
+
+def _is_real(node: Node) -> bool:
+    return node.y.dtype is DType.FLOAT32
+
+
+def _scale(type_: TensorType) -> float:
+    """What a unit of the value is worth: 1 where it is float32."""
+    return 1.0 if type_.dtype is DType.FLOAT32 else type_.scale
 
 
 def _pool(node: Node) -> PoolAttrs:

@@ -10,10 +10,11 @@ import numpy as np
 
 from ..ir.dtypes import Array
 from ..ir.graph import Node, Value
-from ..ir.opdef import Case, IntegerRule, NoAttrs, OpDef, OutputQuant, no_macs, same_type
+from ..ir.opdef import Absent, Case, IntegerRule, NoAttrs, OpDef, OutputQuant, no_macs, same_type
 from ..ir.rewrite import Rewriter
 from ..quant.arithmetic import lookup_table
 from . import lookup
+from ._gradient import GradientRule
 from ._onnx import ExportContext, ImportContext, OnnxNode
 
 Function = Callable[[Array, Any], Array]
@@ -49,6 +50,7 @@ class Unary:
     imports: tuple[tuple[str, ImportRule], ...] = ()
     export: ExportRule | None = None
     case_attrs: tuple[Any, ...] = ()
+    gradient: GradientRule | None = None
 
 
 def record(row: Unary) -> OpDef:
@@ -97,4 +99,5 @@ def record(row: Unary) -> OpDef:
             Case(f"variant{i}" if len(variants) > 1 else "map", ((1, 3, 7, 5),), a, data=row.data)
             for i, a in enumerate(variants)
         ),
+        gradient=row.gradient or Absent("training does not go through it"),
     )

@@ -5,7 +5,7 @@ average_pool_gradient(dy, weight[OH,OW]) → Σ over the windows that hold a pix
 max_pool_gradient(dy, x) → each window's dy goes to its first largest element in row-major order;
     what meets at a pixel is added in row-major order of the windows
 lookup_gradient(dy, x, slope[256]) → dy · slope[x + 128]
-gather_channels(x) {channels} → these of the last axis, int8: the saved input of a layer that is
+gather_channels(x) {channels} → these of the last axis: the saved input of a layer that is
     trained in part
 """
 

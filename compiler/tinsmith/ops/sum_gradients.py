@@ -5,7 +5,8 @@ spread_gradient(dy) {shape} → dy repeated to `shape` (of a mean's input); dy h
     or lacks these axes when `axes` says so
 reduce_gradient(dy) {shape} → summed over the axes along which an operand was broadcast, every sum
     in the row-major order of its terms
-mul_gradient(dy, other) → dy · float32(other − z): of one factor of a product, the other broadcast
+mul_gradient(dy, other) → dy · float32(other − z): of one factor of a product, the other broadcast;
+    z is 0 where `other` is float32
 """
 
 from __future__ import annotations
@@ -92,13 +93,16 @@ def reduce(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
 def infer_mul(types: Sequence[TensorType], attrs: NoAttrs) -> Sequence[TensorType]:
     del attrs
     dy, other = types
-    if other.dtype is not DType.INT8 or np.broadcast_shapes(dy.shape, other.shape) != dy.shape:
+    fits = np.broadcast_shapes(dy.shape, other.shape) == dy.shape
+    if not fits or other.dtype not in (DType.INT8, DType.FLOAT32):
         raise ValueError(f"cannot multiply {dy} by {other}")
     return (TensorType(dy.shape, DType.FLOAT32),)
 
 
 def mul(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     dy, other = arrays
+    if node.inputs[1].type.dtype is DType.FLOAT32:
+        return (dy * other,)
     return (dy * (other.astype(np.int32) - node.inputs[1].type.zero_point).astype(np.float32),)
 
 

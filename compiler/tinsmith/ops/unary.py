@@ -12,6 +12,7 @@ import numpy as np
 from ..ir.dtypes import Array
 from ..ir.graph import Node, Value
 from ._clamp import INF
+from ._gradient_rules import rectifier
 from ._onnx import ExportContext, ImportContext, OnnxNode
 from ._unary import AlphaAttrs, Unary, record
 
@@ -143,7 +144,7 @@ _ALPHA = AlphaAttrs
 _UNIT = (1 / 256, -128)
 
 _TABLE = (
-    Unary("relu", "Relu", _plain(lambda x: np.maximum(x, 0))),
+    Unary("relu", "Relu", _plain(lambda x: np.maximum(x, 0)), gradient=rectifier),
     Unary(
         "clip",
         "Clip",
@@ -152,6 +153,7 @@ _TABLE = (
         imports=(("Clip", _import_clip),),
         export=_export_clip,
         case_attrs=(ClipAttrs(0.0, 3.0), ClipAttrs(-1.5, 1.5), ClipAttrs(low=-0.5)),
+        gradient=rectifier,
     ),
     Unary(
         "leaky_relu",

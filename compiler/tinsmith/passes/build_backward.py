@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..ir.dtypes import DType, TensorType
 from ..ir.graph import Graph, Node, Origin, Stage, Value
+from ..ir.opdef import NoAttrs
 from ..ops import get
 from ..ops.training_loss import LossAttrs, exponentials
 from ..pass_manager import Pass, PassContext
@@ -19,9 +20,9 @@ def run(graph: Graph, context: PassContext) -> Graph:
     backward = Backward(graph, scheme.rule, NAME, scheme.optimizer, scheme.gradients)
     if not backward.wants(root):
         raise SchemeError("nothing that trains reaches the model's output")
-    if root.type.dtype is not DType.INT8:
+    if root.type.dtype not in (DType.INT8, DType.FLOAT32):
         raise SchemeError(
-            f"the model's output is {root.type.dtype.value}", expected="an int8 output to train on"
+            f"the model's output is {root.type.dtype.value}", expected="an output of numbers"
         )
     given, node = _loss(scheme, root, backward)
     loss, dy = node.outputs
@@ -50,8 +51,14 @@ PASS = Pass(NAME, run, Stage.TRAINING)
 def _loss(scheme: Scheme, root: Value, backward: Backward) -> tuple[Value, Node]:
     """The input that says what is right, and the node that computes loss and gradient."""
     unique = backward.rewriter.unique
-    attrs = LossAttrs(root.type.scale)
-    if scheme.loss == "mse":
+    real = root.type.dtype is DType.FLOAT32
+    attrs = NoAttrs() if real else LossAttrs(root.type.scale)
+    if real:
+        mse = scheme.loss == "mse"
+        type_ = root.type if mse else TensorType((1,), DType.INT32)
+        given = Value(unique("target" if mse else "label"), type_)
+        inputs, op = (root, given), get("float_mse" if mse else "float_cross_entropy")
+    elif scheme.loss == "mse":
         given = Value(unique("target"), root.type)
         inputs, op = (root, given), get("mse_loss")
     else:

@@ -2,7 +2,7 @@
 
 It runs before lower_requantize. The last convolution or dense layer gets N outputs, weights of 0 at
 a scale of 0.4/127, a bias of 0, and logits of scale 0.125; what follows it (reshapes, a softmax)
-changes its shape.
+changes its shape. A float32 network, after legalize_layout, has no scales.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..ir.dtypes import Quant, TensorType
+from ..ir.dtypes import DType, Quant, TensorType
 from ..ir.graph import Graph, Node, Stage, Value
 from ..ir.rewrite import Rewriter
 from ..pass_manager import Pass, PassContext
@@ -40,12 +40,16 @@ def run(graph: Graph, context: PassContext) -> Graph:
 
 
 PASS = Pass(NAME, run, Stage.QUANTIZED)
+FLOAT_PASS = Pass(NAME, run, Stage.FLOAT)
 
 
 def _emit_head(node: Node, classes: int, rewriter: Rewriter) -> None:
     if getattr(node.attrs, "groups", 1) != 1:
         raise SchemeError("the classifier is a grouped convolution", node=str(node.origin))
     x, w, bias = node.inputs[:3]
+    if node.y.dtype is DType.FLOAT32:
+        _emit_float_head(node, classes, rewriter)
+        return
     scale = float(np.float32(WEIGHT_SCALE))
     quant = Quant((scale,) * classes, (0,) * classes, 0)
     sums = Quant((scale * x.type.scale,) * classes, (0,) * classes, 0)
@@ -59,6 +63,19 @@ def _emit_head(node: Node, classes: int, rewriter: Rewriter) -> None:
         (*node.y.shape[:-1], classes), node.y.dtype, Quant.per_tensor(LOGIT_SCALE, 0)
     )
     made = Value(node.outputs[0].name, type_)
+    rewriter.rename(node.outputs[0], made)
+    attrs = replace(node.attrs, clamp=(-np.inf, np.inf))
+    rewriter.emit(node.op, inputs, attrs, origin=node.origin, outputs=[made])
+
+
+def _emit_float_head(node: Node, classes: int, rewriter: Rewriter) -> None:
+    x, w, bias = node.inputs
+    inputs = [
+        x,
+        rewriter.constant(f"{w.name}.fresh", np.zeros((classes, *w.type.shape[1:]), np.float32)),
+        rewriter.constant(f"{bias.name}.fresh", np.zeros(classes, np.float32)),
+    ]
+    made = Value(node.outputs[0].name, node.y.with_shape((*node.y.shape[:-1], classes)))
     rewriter.rename(node.outputs[0], made)
     attrs = replace(node.attrs, clamp=(-np.inf, np.inf))
     rewriter.emit(node.op, inputs, attrs, origin=node.origin, outputs=[made])

@@ -6,15 +6,18 @@ that could not learn sensibly, being dead or nearly so, are frozen, and said so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from ..ir.dtypes import Array, Quant
+from ..ir.dtypes import Array
 from ..ir.graph import Graph, Node, Stage, Value
+from ..ir.opdef import OpDef
 from ..ir.rewrite import Rewriter
 from ..ops import get
 from ..ops._gradient import channel_scales, frozen_channels
+from ..ops._window import Pads, Pair
 from ..ops.conv2d_trainable import Conv2dTrainableAttrs
 from ..pass_manager import Pass, PassContext
 from ..train.scheme import Scheme, SchemeError, Selection, resolve
@@ -62,31 +65,33 @@ def _make_trainable(
     filters = array.reshape(array.shape[0], 1, 1, -1) if dense else array
     quant = w.type.quant
     assert quant is not None
-    channels, update_channels = _channels(node, selection, filters, quant, scores)
+    size = np.abs(filters.astype(np.float64)) * quant.broadcast(quant.scale, 4)
+    channels, update_channels = choose_channels(node, selection, size, scores)
     kept = [c for c in range(filters.shape[3]) if c not in set(channels)]
     inputs = [
-        _pixels(x, rewriter, node) if dense else x,
+        pixels_of(x, rewriter, node) if dense else x,
         rewriter.constant(f"{w.name}.frozen", filters[..., kept], quant),
         rewriter.constant(f"{w.name}.trained", filters[..., list(channels)], quant),
         _folded_bias(bias, filters, x.type.zero_point, rewriter),
         multiplier,
         shift,
     ]
-    window = (
-        ((1, 1), (0, 0, 0, 0), (1, 1), 1)
-        if dense
-        else (node.attrs.strides, node.attrs.pads, node.attrs.dilations, node.attrs.groups)
-    )
     attrs = Conv2dTrainableAttrs(
-        *window, channels, update_channels, selection.bias, node.attrs.q_clamp
+        *window_of(node), channels, update_channels, selection.bias, node.attrs.q_clamp
     )
     if selection.trains:
         _note_frozen(node, inputs[1], rewriter, inputs[3], context)
-    op = get("conv2d_trainable")
-    if not dense:
+    emit_layer(node, get("conv2d_trainable"), inputs, attrs, rewriter)
+
+
+def emit_layer(
+    node: Node, op: OpDef, inputs: Sequence[Value], attrs: Any, rewriter: Rewriter
+) -> None:
+    """`op` in place of a layer; of a dense one over pixels, reshaped to its rows."""
+    if node.op.name != "dense":
         rewriter.emit(op, inputs, attrs, origin=node.origin, outputs=node.outputs)
         return
-    pixels = (*inputs[0].type.shape[:3], filters.shape[0])
+    pixels = (*inputs[0].type.shape[:3], node.y.shape[-1])
     made = Value(rewriter.unique(f"{node.name}.pixels"), node.outputs[0].type.with_shape(pixels))
     rewriter.emit(op, inputs, attrs, origin=node.origin, outputs=[made])
     reshape = get("reshape")
@@ -94,7 +99,7 @@ def _make_trainable(
     rewriter.emit(reshape, [made], shape, origin=node.origin, outputs=node.outputs)
 
 
-def _pixels(x: Value, rewriter: Rewriter, node: Node) -> Value:
+def pixels_of(x: Value, rewriter: Rewriter, node: Node) -> Value:
     """A dense layer's rows as pixels of one image: [1, 1, rows, channels]."""
     reshape = get("reshape")
     channels = x.type.shape[-1]
@@ -115,18 +120,28 @@ def _folded_bias(bias: Value, filters: Array, zero_point: int, rewriter: Rewrite
     return rewriter.constant(f"{bias.name}.folded", folded.astype(np.int32), bias.type.quant)
 
 
-def _channels(
-    node: Node, selection: Selection, filters: Array, quant: Quant, scores: Mapping[str, Array]
+def window_of(node: Node) -> tuple[Pair, Pads, Pair, int]:
+    """(strides, pads, dilations, groups); a dense layer's are those of one tap."""
+    if node.op.name == "dense":
+        return (1, 1), (0, 0, 0, 0), (1, 1), 1
+    return node.attrs.strides, node.attrs.pads, node.attrs.dilations, node.attrs.groups
+
+
+def choose_channels(
+    node: Node, selection: Selection, size: Array, scores: Mapping[str, Array]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(trained_channels, update_channels): columns of the filter, and of a depthwise one rows."""
+    """(trained_channels, update_channels): columns of the filter, and of a depthwise one rows.
+
+    size: magnitudes of the real weights, OHWI.
+    """
     groups = getattr(node.attrs, "groups", 1)
-    depthwise = groups > 1 and filters.shape[3] == 1 and filters.shape[0] == groups
-    columns = filters.shape[3]
+    depthwise = groups > 1 and size.shape[3] == 1 and size.shape[0] == groups
+    columns = size.shape[3]
     count = groups if depthwise else columns
     picked = selection.channels
     if picked is None:
         wanted = int(count * selection.weights)
-        picked = _best(node, selection, filters, quant, scores, depthwise, wanted)
+        picked = _best(node, selection, size, scores, depthwise, wanted)
     if picked and (picked[0] < 0 or picked[-1] >= count):
         raise SchemeError(
             f"the scheme trains channel {picked[-1]}", node=str(node.origin),
@@ -145,14 +160,13 @@ def _channels(
 def _best(
     node: Node,
     selection: Selection,
-    filters: Array,
-    quant: Quant,
+    size: Array,
     scores: Mapping[str, Array],
     depthwise: bool,
     wanted: int,
 ) -> tuple[int, ...]:
     """The `wanted` channels with the largest score, ascending."""
-    count = filters.shape[0] if depthwise else filters.shape[3]
+    count = size.shape[0] if depthwise else size.shape[3]
     if selection.select == "first" or wanted in (0, count):
         return tuple(range(wanted))
     if selection.select == "contribution":
@@ -163,8 +177,7 @@ def _best(
             )  # fmt: skip
         score = scores[node.name]
     else:
-        real = np.abs(filters.astype(np.float64)) * quant.broadcast(quant.scale, 4)
-        score = real.sum(axis=(1, 2, 3) if depthwise else (0, 1, 2))
+        score = size.sum(axis=(1, 2, 3) if depthwise else (0, 1, 2))
     best = np.argsort(-score, kind="stable")[:wanted]
     return tuple(sorted(int(c) for c in best))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BadInput
-from ..ir.dtypes import Array
+from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph
 from ..train.labelled import Labelled, class_count, read_labelled, read_test_part
 from ..train.loop import History, Schedule, run_loop
@@ -209,7 +209,8 @@ def _judged(training: TrainingProject, outputs: Array, data: Labelled) -> Score:
     if class_count(training.graph) is not None:
         right = classes_of([outputs]) == data.labels
         return Score(len(data), accuracy=float(right.mean()))
-    scale = training.project.graph.outputs[0].type.scale
+    output = training.project.graph.outputs[0].type
+    scale = 1.0 if output.dtype is DType.FLOAT32 else output.scale
     away = outputs.reshape(len(data), -1).astype(np.float64) - data.given.reshape(len(data), -1)
     return Score(len(data), error=float(((away * scale) ** 2).mean()))
 

@@ -166,6 +166,10 @@ def check_labels(graph: Graph, labels: Array, count: int) -> Array:
         raise BadInput(
             f"{array.size} labels for {count} samples of {given.name}", expected=str(given.type)
         )
+    if given.type.dtype is DType.FLOAT32:
+        if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise BadInput(f"targets are {array.dtype}", expected="finite numbers")
+        return array.astype(np.float32).reshape(count, *given.type.shape)
     if array.dtype.kind not in "iu":
         raise BadInput(f"labels are {array.dtype}", expected="integers")
     classes = next((n.x.elements for n in graph.nodes if given in n.inputs), 0)

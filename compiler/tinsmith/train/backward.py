@@ -18,6 +18,7 @@ from ..ir.opdef import Absent
 from ..ir.rewrite import Rewriter
 from ..ops import get
 from ..ops._gradient import Gradient, Optimizer
+from ..ops.clamp_mask import ClampMaskAttrs
 from ..ops.pool_gradient import GatherChannelsAttrs
 from ..ops.quantize_gradient import ClipMaskAttrs
 from ..ops.sum_gradients import SumGradientsAttrs
@@ -29,7 +30,7 @@ _PLAIN = Optimizer()
 
 def trains(node: Node) -> bool:
     """Whether the node itself holds something that learns."""
-    return node.op.name == "conv2d_trainable" and (
+    return node.op.name in ("conv2d_trainable", "conv2d_float") and (
         node.attrs.train_bias or bool(node.inputs[2].type.elements)
     )
 
@@ -123,8 +124,10 @@ class Backward:
         (total,) = self.emit("sum_gradients", [old.value, dy], attrs, f"{value.name}.sum")
         self._gradients[value] = Gradient(total)
 
-    def mask(self, value: Value, low: int, high: int) -> Value:
-        return self._take("clip_mask", value, ClipMaskAttrs(low, high), "mask")
+    def mask(self, value: Value, low: float, high: float) -> Value:
+        if value.type.dtype is DType.FLOAT32:
+            return self._take("clamp_mask", value, ClampMaskAttrs(low, high), "mask")
+        return self._take("clip_mask", value, ClipMaskAttrs(int(low), int(high)), "mask")
 
     def save(self, value: Value, channels: tuple[int, ...]) -> Value:
         if not channels or channels == tuple(range(value.type.shape[-1])):

@@ -1,4 +1,5 @@
-"""Trained weights put back into the network they came from: a QDQ graph for any ONNX tool."""
+"""Trained weights put back into the network they came from: a graph for any ONNX tool, in QDQ form
+where it is quantised."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ def with_trained(network: Graph, training: Graph, state: Mapping[Value, Array]) 
     """`network` with the weights and biases that the state holds.
 
     Args:
-        network: FLOAT graph in ONNX layout with quantize and dequantize, what the training graph
-            was made from.
+        network: FLOAT graph in ONNX layout that the training graph was made from; with quantize
+            and dequantize where it is quantised.
         training: the training graph; a fresh classifier replaces the network's.
         state: arrays of `training.state`.
 
@@ -30,7 +31,7 @@ def with_trained(network: Graph, training: Graph, state: Mapping[Value, Array]) 
     """
     learned = {_key(n): n for n in training.nodes if _learns(n, training)}
     rewriter = Rewriter(network, NAME)
-    rescaled: dict[Value, Quant] = {}
+    rescaled: dict[Value, Quant | None] = {}
     for node in network.nodes:
         trained = learned.pop(_key(node), None) if node.op.name in ("conv2d", "dense") else None
         if trained is not None:
@@ -50,7 +51,8 @@ def with_trained(network: Graph, training: Graph, state: Mapping[Value, Array]) 
 
 def _learns(node: Node, training: Graph) -> bool:
     state = set(training.state)
-    return node.op.name == "conv2d_trainable" and bool(state.intersection(node.inputs))
+    layers = ("conv2d_trainable", "conv2d_float")
+    return node.op.name in layers and bool(state.intersection(node.inputs))
 
 
 def _key(node: Node) -> str:
@@ -62,24 +64,26 @@ def _emit_layer(
     trained: Node,
     arrays: Mapping[Value, Array],
     rewriter: Rewriter,
-    rescaled: dict[Value, Quant],
+    rescaled: dict[Value, Quant | None],
 ) -> None:
-    """The layer with new int8 weights and int32 bias below dequantize."""
+    """The layer with new weights and bias: float32 ones, or int8 and int32 below dequantize."""
     frozen, weights, bias = (arrays[v] for v in trained.inputs[1:4])
     ohwi = whole_filter(frozen, weights, trained.attrs.trained_channels)
-    sums = ohwi.sum(axis=(1, 2, 3), dtype=np.int64)
-    quant = trained.inputs[1].type.quant
-    assert quant is not None
-    unfolded = (bias.astype(np.int64) + trained.x.zero_point * sums).astype(np.int32)
     dense = node.op.name == "dense"
-    onnx_layout = ohwi.reshape(len(sums), -1) if dense else ohwi.transpose(0, 3, 1, 2)
-    scales = np.broadcast_to(np.asarray(quant.scale) * trained.x.scale, sums.shape)
-    bias_quant = Quant(tuple(map(float, scales)), (0,) * len(sums), 0)
-    inputs = [
-        node.inputs[0],
-        _dequantized(node.inputs[1], onnx_layout, quant, node, rewriter),
-        _dequantized(node.inputs[2], unfolded, bias_quant, node, rewriter),
-    ]
+    onnx_layout = ohwi.reshape(len(ohwi), -1) if dense else ohwi.transpose(0, 3, 1, 2)
+    _, w, b = node.inputs
+    if trained.op.name == "conv2d_float":
+        learned = [
+            rewriter.constant(f"{w.name}.learned", onnx_layout),
+            rewriter.constant(f"{b.name}.learned", bias),
+        ]
+    else:
+        quant, bias_quant, unfolded = _unfolded(trained, ohwi, bias)
+        learned = [
+            _dequantized(w, onnx_layout, quant, node, rewriter),
+            _dequantized(b, unfolded, bias_quant, node, rewriter),
+        ]
+    inputs = [node.inputs[0], *learned]
     types = node.op.infer([rewriter.current(v).type for v in inputs], node.attrs)
     if types[0].shape == node.y.shape:
         rewriter.emit(node.op, inputs, node.attrs, origin=node.origin, outputs=node.outputs)
@@ -87,9 +91,18 @@ def _emit_layer(
     made = Value(node.outputs[0].name, types[0])
     rewriter.emit(node.op, inputs, node.attrs, origin=node.origin, outputs=[made])
     rewriter.rename(node.outputs[0], made)
-    logits = trained.y.quant
-    assert logits is not None
-    rescaled[node.outputs[0]] = logits
+    rescaled[node.outputs[0]] = trained.y.quant
+
+
+def _unfolded(trained: Node, ohwi: Array, bias: Array) -> tuple[Quant, Quant, Array]:
+    """Of weights and bias how they are quantised, and the int32 bias without z_x · Σw."""
+    sums = ohwi.sum(axis=(1, 2, 3), dtype=np.int64)
+    quant = trained.inputs[1].type.quant
+    assert quant is not None
+    scales = np.broadcast_to(np.asarray(quant.scale) * trained.x.scale, sums.shape)
+    bias_quant = Quant(tuple(map(float, scales)), (0,) * len(sums), 0)
+    unfolded = bias.astype(np.int64) + trained.x.zero_point * sums
+    return quant, bias_quant, unfolded.astype(np.int32)
 
 
 def _dequantized(old: Value, array: Array, quant: Quant, node: Node, rewriter: Rewriter) -> Value:
@@ -98,12 +111,12 @@ def _dequantized(old: Value, array: Array, quant: Quant, node: Node, rewriter: R
     return rewriter.emit(get("dequantize"), [constant], origin=node.origin, name=name)[0]
 
 
-def _emit_after(node: Node, rewriter: Rewriter, rescaled: dict[Value, Quant]) -> None:
+def _emit_after(node: Node, rewriter: Rewriter, rescaled: dict[Value, Quant | None]) -> None:
     """What follows a fresh classifier: other shapes, and its scale up to a softmax."""
     (old,) = [v for v in node.inputs if v in rescaled]
     quant, x = rescaled[old], rewriter.current(old)
     attrs = node.attrs
-    if node.op.name == "quantize":
+    if node.op.name == "quantize" and quant is not None:
         attrs = QuantizeAttrs.of(quant)
     elif node.op.name == "reshape":
         before, now = old.type.shape, x.type.shape

@@ -23,7 +23,7 @@ _TEST_INPUT, _TEST_LABELS = "x_test", "y_test"
 @dataclass(frozen=True)
 class Labelled:
     """rows: one array [samples, *shape] per model input, in the device's layout and dtype. given:
-    int32[samples, 1] labels, or int8 targets [samples, *shape] as the model's output has them."""
+    int32[samples, 1] labels, or targets [samples, *shape] as the model's output has them."""
 
     rows: Sequence[Array]
     given: Array
@@ -139,14 +139,16 @@ def _targets(path: str | Path, rows: Sequence[Array], given: Array | None, model
                 f"{path} has no targets, and the input has {x.elements} numbers",
                 expected=f"y with {output.elements} numbers per sample, or an auto-encoder",
             )
-        real = (rows[0].astype(np.float64) - x.zero_point) * x.scale
+        real = rows[0].astype(np.float64)
+        if x.dtype is DType.INT8:
+            real = (real - x.zero_point) * x.scale
     else:
         if given.size != len(rows[0]) * output.elements:
             raise BadInput(
                 f"{path}: the targets have shape {list(given.shape)}",
                 expected=f"[{len(rows[0])}, {', '.join(map(str, output.shape[1:]))}]",
             )
-        if given.dtype == np.int8:
+        if given.dtype == np.int8 and output.dtype is DType.INT8:
             return given.reshape(-1, *output.shape)
         if given.dtype.kind not in "iuf" or not np.isfinite(given).all():
             raise BadInput(f"{path}: a target is not finite", expected="finite numbers")
@@ -156,4 +158,6 @@ def _targets(path: str | Path, rows: Sequence[Array], given: Array | None, model
         if layout is not None:
             onnx = tuple(output.shape[int(a)] for a in np.argsort(layout))
             real = real.reshape(-1, *onnx).transpose(0, *(a + 1 for a in layout))
+    if output.dtype is DType.FLOAT32:
+        return real.reshape(-1, *output.shape).astype(np.float32)
     return np.stack([quantize_array(r.reshape(output.shape), output) for r in real])

@@ -127,6 +127,22 @@ static inline int32_t ts_floor_within(float x, int32_t limit)
     return whole - ((float)whole > x ? 1 : 0);
 }
 
+/* e^x of x <= 0 within 4 ulp; below -87 as of -87. */
+static inline float ts_exp(float x)
+{
+    const float bounded = x > -87.0f ? x : -87.0f;
+    const float k = (bounded * 1.4426950408889634f + 12582912.0f) - 12582912.0f;
+    const float r = (bounded - k * 0.693359375f) - k * -2.12194440e-4f;
+    float p = (float)(1.0 / 720.0);
+    p = p * r + (float)(1.0 / 120.0);
+    p = p * r + (float)(1.0 / 24.0);
+    p = p * r + (float)(1.0 / 6.0);
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    return p * ts_power_of_two((int32_t)k);
+}
+
 /* Natural logarithm of x >= 1 within 2 ulp. */
 static inline float ts_log(float x)
 {

@@ -34,6 +34,7 @@ def parts(node: Node, first: int, in_c: int) -> list[Mapping[str, Any]]:
                     "row": kernel_h * kernel_w * channels,
                     "places": places,
                     "out_c": out,
+                    "type": value.type.dtype.c,
                 }
             )
     return found if len(found) > 1 else [{**p, "places": ()} for p in found]

@@ -31,6 +31,7 @@ def _depthwise_view(node: Node, graph: Graph) -> Mapping[str, Any]:
         **facts,
         "left": facts["left_elements"] // channels,
         "line": facts["line_elements"] // channels,
+        "filter_type": facts["parts"][0]["type"],
     }
 
 

@@ -35,6 +35,7 @@ def pool_view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "dilation_w": attrs.dilations[1],
         "pad_top": attrs.pads[0],
         "pad_left": attrs.pads[1],
+        "real": node.inputs[1].type.dtype is DType.FLOAT32,
     }
 
 
@@ -98,13 +99,20 @@ KERNELS = (
         lead_bytes=first_in_place,
         instructions=lambda node, graph: 9.0 * node.x.elements,
     ),
-    Kernel(
-        name="gather_channels",
-        op="gather_channels",
-        template="ops/gather_channels.c.j2",
-        applies=_applies_to_ascending,
-        view=gather_view,
-        lead_bytes=first_in_place,
-        instructions=lambda node, graph: 7.0 * node.y.elements,
+    *(
+        Kernel(
+            name=name,
+            op="gather_channels",
+            template="ops/gather_channels.c.j2",
+            dtype=dtype,
+            applies=_applies_to_ascending,
+            view=gather_view,
+            lead_bytes=first_in_place,
+            instructions=lambda node, graph: 7.0 * node.y.elements,
+        )
+        for name, dtype in (
+            ("gather_channels", DType.INT8),
+            ("gather_channels_f32", DType.FLOAT32),
+        )
     ),
 )

@@ -39,7 +39,8 @@ def mul_view(node: Node, graph: Graph) -> Mapping[str, Any]:
     other = node.inputs[1]
     name = "operand" if graph.is_constant(other) else "x1"
     facts = nest(node.x.shape, {"x": node.x.shape, name: other.type.shape})
-    return {**facts, "zero_point": other.type.zero_point}
+    real = other.type.dtype is DType.FLOAT32
+    return {**facts, "zero_point": 0 if real else other.type.zero_point}
 
 
 def mul_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:

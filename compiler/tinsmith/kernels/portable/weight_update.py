@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.dtypes import DType, TensorType
+from ...ir.dtypes import DType, Shape, TensorType
 from ...ir.graph import Graph, Node, Value
-from ...ops._convolution import is_pointwise
+from ...ops._convolution import ConvolutionAttrs, is_pointwise
 from ...ops.weight_update import WeightUpdateAttrs, moving_shape
 from ..kernel import Constant, Kernel
 
@@ -71,13 +71,14 @@ def rows_view(node: Node, graph: Graph) -> Mapping[str, Any]:
     facts = view(node, graph)
     attrs: WeightUpdateAttrs = node.attrs
     kernel = (facts["kernel_h"], facts["kernel_w"])
+    x, g = node.inputs[_X].type.shape, node.x.shape
     per_group = facts["out_c"] // attrs.groups
     return {
         **facts,
         "pointwise": is_pointwise(kernel, attrs) and attrs.strides == (1, 1),
         "pairs": facts["rule"] != "stochastic" and (attrs.groups == 1 or per_group % 2 == 0),
-        "tap_rows": _inside(node, 0),
-        "tap_columns": _inside(node, 1),
+        "tap_rows": taps_inside(attrs, x, g, kernel[0], 0),
+        "tap_columns": taps_inside(attrs, x, g, kernel[1], 1),
     }
 
 
@@ -126,13 +127,17 @@ def bias_state(node: Node, graph: Graph) -> Mapping[str, Value]:
     return {"bias": node.inputs[4]}
 
 
-def _inside(node: Node, axis: int) -> list[tuple[int, int]]:
-    """Per tap along height (0) or width (1): [first, last) outputs."""
-    attrs: WeightUpdateAttrs = node.attrs
-    size, out = node.inputs[_X].type.shape[axis + 1], node.x.shape[axis + 1]
+def taps_inside(
+    attrs: ConvolutionAttrs, x: Shape, y: Shape, taps: int, axis: int
+) -> list[tuple[int, int]]:
+    """Per tap along height (0) or width (1): [first, last) outputs that have it inside the input.
+
+    x, y: shapes of the layer's input and output.
+    """
+    size, out = x[axis + 1], y[axis + 1]
     stride, pad, dilation = attrs.strides[axis], attrs.pads[axis], attrs.dilations[axis]
     found: list[tuple[int, int]] = []
-    for tap in range(filters(node).shape[axis + 1]):
+    for tap in range(taps):
         first = max(0, -(-(pad - tap * dilation) // stride))
         last = min(out, (size - 1 + pad - tap * dilation) // stride + 1)
         found.append((first, max(first, last)))
