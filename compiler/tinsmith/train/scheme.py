@@ -241,7 +241,7 @@ def _matches(
         raise SchemeError(
             f"{where}: no convolution or dense layer is called {pattern!r}",
             expected=", ".join(close) if close else "the ONNX name of a layer, or a pattern",
-            hint="`tinsmith show MODEL` lists the names",
+            hint="`tinsmith analyze MODEL --board BOARD` lists the names",
         )
     return matching
 
