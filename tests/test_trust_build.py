@@ -203,6 +203,15 @@ def test_instructions_of_the_secure_world_are_measured(projects: Projects, tmp_p
     assert read_report(folder).overhead_instructions == report.overhead_instructions
 
 
+def test_a_physical_board_has_its_images_but_no_emulator(tmp_path: Path) -> None:
+    report = protected(tmp_path, "nucleo-u575zi", "withhold")
+    assert report.secure_flash_bytes
+    assert not read_manifest(tmp_path).simulated
+    with pytest.raises(CompileError, match="do not run here") as caught:
+        run(tmp_path, samples(1))
+    assert "mps2-an505" in str(caught.value.hint)
+
+
 def test_the_host_counts_nothing(projects: Projects, tmp_path: Path) -> None:
     folder = tmp_path / "host"
     shutil.copytree(projects.get(HOST, "permute"), folder)

@@ -88,6 +88,12 @@ def run_project(
     """
     if project.protected:
         check_manifest(project.folder)
+        if project.board.twin:
+            raise CompileError(
+                f"the images of {project.board.name} do not run here: its twin divides its memory "
+                "in another way",
+                hint=f"protect it for {project.board.twin} too, and run that",
+            )
     else:
         rebuild_if_changed(project.folder, project.board)
     elf = project.elf()
