@@ -202,9 +202,8 @@ def _needs(graph: Graph) -> tuple[list[int], tuple[Buffer, ...]]:
     """Bytes of each step as in `least_bytes`, and what is live when."""
 
     def lead_of(node: Node, index: int) -> int | None:
-        if node.op.is_view:
-            return None
-        return candidates(node, graph, frozenset(), registry())[0].lead_bytes(node, index)
+        fitting = candidates(node, graph, frozenset(), registry())
+        return fitting[0].lead_bytes(node, index) if fitting else None
 
     buffers = live_buffers(graph, lambda node: 0)
     bounds = lower_bounds(buffers, legal_overlaps(graph, buffers, lead_of), len(graph.nodes), 1)

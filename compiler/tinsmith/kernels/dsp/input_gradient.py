@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,7 +78,12 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "out_c": node.x.shape[3],
         "direct": _is_direct(node),
         "sums_bytes": _sums_bytes(node),
+        "scaled": False,
     }
+
+
+def _scaled_view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    return {**_view(node, graph), "scaled": True}
 
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
@@ -115,7 +122,7 @@ def _lead(node: Node, index: int) -> int | None:
     return max(0, groups * 4 * (4 * in_c - out_c))
 
 
-def _instructions(node: Node, graph: Graph) -> float:
+def _instructions(node: Node, graph: Graph, *, scaled: bool = False) -> float:
     pixels, in_c, out_c = _pixels(node), node.y.shape[3], node.x.shape[3]
     quads = out_c / 4
     pairs = sum(
@@ -123,21 +130,32 @@ def _instructions(node: Node, graph: Graph) -> float:
         for p in _parts(node, graph)
     )
     store = 4 * in_c * (5 if _is_direct(node) else 12)
+    if scaled:
+        store = 4 * in_c * (3 if _is_direct(node) else 10)
     return -(-pixels // 4) * (pairs + 14 * out_c + store)
 
 
+_INTEGER_SUMS = Kernel(
+    name="pointwise_input_gradient_dsp",
+    op="conv2d_input_gradient",
+    template="targets/arm-dsp/kernels/pointwise_input_gradient.c.j2",
+    features=FEATURES,
+    applies=_applies,
+    view=_view,
+    constants=_constants,
+    state=_state,
+    scratch_bytes=_scratch,
+    lead_bytes=_lead,
+    instructions=_instructions,
+)
+
 KERNELS = (
-    Kernel(
-        name="pointwise_input_gradient_dsp",
-        op="conv2d_input_gradient",
-        template="targets/arm-dsp/kernels/pointwise_input_gradient.c.j2",
-        features=FEATURES,
-        applies=_applies,
-        view=_view,
-        constants=_constants,
-        state=_state,
-        scratch_bytes=_scratch,
-        lead_bytes=_lead,
-        instructions=_instructions,
+    _INTEGER_SUMS,
+    replace(
+        _INTEGER_SUMS,
+        name="pointwise_input_gradient_fpu",
+        features=FEATURES | {"fpu"},
+        view=_scaled_view,
+        instructions=partial(_instructions, scaled=True),
     ),
 )
