@@ -67,6 +67,9 @@ def refusals(pair: Pair) -> Mapping[str, Request]:
         "call out of order": Request(call=1),
         "quota exhausted": Request(used=2 * QUOTA),
         "call from within a call": Request(busy=1),
+        # two reasons must not cancel each other
+        "out of order, output in secure memory": Request(call=1, output=secret),
+        "quota exhausted, input in secure memory": Request(used=2 * QUOTA, first=secret),
     }
 
 

@@ -12,10 +12,10 @@ static inline uint32_t counted(uint32_t token, uint32_t step)
     return token;
 }
 
-/* token, or another number where anything is bad. */
+/* token, or 0 where anything is bad: what two families are short of never adds up to nothing. */
 static inline uint32_t spoilt(uint32_t token, uint32_t bad)
 {
-    return token ^ ((bad | (0u - bad)) >> 31);
+    return token & (((bad | (0u - bad)) >> 31) - 1u);
 }
 
 /* 0 where the caller itself could read, or write, all of it, and it is one of its memories: regions

@@ -31,17 +31,10 @@ TS_APART void ts_copy(void *to, const void *from, uint32_t bytes)
 {
     uint8_t *y = to;
     const uint8_t *x = from;
-#if defined(__ARM_FEATURE_MVE)
-    for (; bytes >= 16; bytes -= 16, x += 16, y += 16) {
-        vstrbq_u8(y, vldrbq_u8(x));
-    }
-#endif
     if ((((uintptr_t)to | (uintptr_t)from) & 3u) == 0) {
-        for (; bytes >= 16; bytes -= 16, x += 16, y += 16) {
-            const uint32_t *const in = (const void *)x;
-            uint32_t *const out = (void *)y;
-            const uint32_t a = in[0], b = in[1], c = in[2], d = in[3];
-            out[0] = a, out[1] = b, out[2] = c, out[3] = d;
+        for (; bytes >= 16; bytes -= 16) {
+            __asm__ volatile("ldmia %0!, {r3-r6}\n\tstmia %1!, {r3-r6}"
+                             : "+r"(x), "+r"(y)::"r3", "r4", "r5", "r6", "memory");
         }
     }
     for (; bytes > 0; --bytes) {
@@ -54,13 +47,9 @@ TS_APART void ts_wipe(volatile void *data, uint32_t bytes)
 {
     volatile uint32_t *word = data;
     volatile uint32_t *const end = word + bytes / 4u;
-#if defined(__ARM_FEATURE_MVE)
-    for (; word + 4 <= end; word += 4) {
-        vstrwq_u32((uint32_t *)(uintptr_t)word, vdupq_n_u32(0));
-    }
-#endif
-    for (; word + 4 <= end; word += 4) {
+    for (; word + 8 <= end; word += 8) {
         word[0] = 0, word[1] = 0, word[2] = 0, word[3] = 0;
+        word[4] = 0, word[5] = 0, word[6] = 0, word[7] = 0;
     }
     for (; word < end; ++word) {
         *word = 0;
