@@ -9,10 +9,6 @@
 
 #include "gateway.h"
 
-#if defined(__ARM_FEATURE_MVE)
-#include <arm_mve.h>
-#endif
-
 static ts_gateway_state state = TS_GATEWAY_CLOSED;
 
 static ts_status refuse_to_run(void)
