@@ -121,7 +121,8 @@ def demonstrate(board: str, folder: Path, step: Callable[[str], None]) -> Outcom
         if done >= points[-1].steps + LOOK_EVERY:
             points.append(_look(training, learner.state, done, judge, earlier))
 
-    run_loop(learner, STREAM, epochs=EPOCHS, rate=RATE, chunk=50, after_chunk=look)
+    labels = stream.labels.tolist()
+    run_loop(learner, STREAM, epochs=EPOCHS, rate=RATE, labels=labels, chunk=50, after_chunk=look)
     step("cutting the power")
     old, new = _cut_power(store, learner.state)
     counter = store.commit(learner.state).counter

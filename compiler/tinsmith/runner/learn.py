@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import BadInput
 from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph
+from ..train.guard import guard_of
 from ..train.labelled import Labelled, class_count, read_labelled, read_test_part
 from ..train.loop import History, Schedule, run_loop
 from ..train.simulate import SimulatedLearner, Trainer
@@ -167,6 +168,7 @@ def learn(
     before = score(training, state, held)
     learner = _learner(store, samples, state, settings.simulate)
     total = settings.epochs * len(samples)
+    labels = samples.labels.tolist() if class_count(graph) is not None else None
 
     def tell(history: History) -> None:
         if isinstance(learner, DeviceLearner):
@@ -181,7 +183,8 @@ def learn(
         rate=settings.rate,
         schedule=settings.schedule,
         seed=settings.seed,
-        labels=samples.labels.tolist() if class_count(graph) is not None else None,
+        guard=guard_of(labels),
+        labels=labels,
         canary=_canary(training, learner, guarded, settings) if guarded is not None else None,
         chunk=1 if settings.simulate else CHUNK,
         after_chunk=tell,

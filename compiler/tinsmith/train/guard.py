@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -79,3 +80,8 @@ class LossGuard:
         self._losses.clear()
         self.broken += 1
         return Verdict.BROKEN
+
+
+def guard_of(labels: Sequence[int] | None) -> LossGuard:
+    """For the cross entropy of labels, or without any for a squared error."""
+    return LossGuard() if labels is not None else LossGuard.of_squares()

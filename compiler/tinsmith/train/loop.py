@@ -81,7 +81,7 @@ def run_loop(
     they are classes: then the answers are watched too. canary: what must not get worse. `chunk`:
     steps that are given to the learner at once; it does not change what is learnt.
     """
-    guard = guard or (LossGuard.of_squares() if labels is None else LossGuard())
+    guard = guard or LossGuard()
     history, order = History(), np.random.default_rng(seed)
     seen = _numbers(order.permutation(samples)[:_FIRST_LOOK])
     guard.expect(float(np.mean(learner.look(seen))))

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import BadInput
 from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph, Value
-from .guard import LossGuard
+from .guard import LossGuard, guard_of
 from .loop import History, Schedule, run_loop
 from .program import Program, needed, split_frozen
 from .variations import DEVICE, Variation, replacements, without_qas
@@ -149,7 +149,7 @@ def fit(
         rate=rate,
         schedule=schedule,
         seed=seed,
-        guard=guard,
+        guard=guard or guard_of(learner.classes),
         labels=learner.classes,
         after_epoch=after_epoch,
     )
