@@ -14,6 +14,7 @@ import pytest
 
 from tinsmith.errors import DoesNotFit, InternalError, MissingTool
 from tinsmith.machine.board import Board, load_board
+from tinsmith.toolchain import stack
 from tinsmith.toolchain.compile_c import build, source_files
 from tinsmith.toolchain.firmware import build_firmware
 from tinsmith.toolchain.harness import write_harness
@@ -213,6 +214,15 @@ def test_stack_follows_the_deepest_calls(name: str, tmp_path: Path) -> None:
         worst_case_stack(elf, board, "nothing")
     without_su = worst_case_stack(shutil.copy(elf, tmp_path / "obj" / "a.elf"), board, "root")
     assert abs(without_su.bytes - use.bytes) <= 16
+
+
+def test_a_loop_predicate_of_mve_is_no_call() -> None:
+    """objdump 2.40 shows `vctp.8 r5` as a branch future, with an address it made up."""
+    text = (
+        "11001384 <block>:\n11001392:\tbfcsel\t0, 11000398 <step+0xc>, 2, ne\n"
+        "11001396:\tbl\t11000400 <called>\n"
+    )
+    assert stack._disassembled(text)["block"].callees == {"called"}
 
 
 def test_stack_of_a_frame_without_a_size_is_an_error(tmp_path: Path) -> None:

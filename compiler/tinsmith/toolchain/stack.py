@@ -113,6 +113,8 @@ def _disassembled(text: str) -> dict[str, _Function]:
 
 def _add_call(function: _Function, name: str, mnemonic: str, operands: str) -> None:
     destination = _DESTINATION.search(operands)
+    if mnemonic.startswith("bf"):
+        return  # a hint of a branch to come; objdump 2.40 shows VCTP, a loop's predicate, as BFCSEL
     if destination and mnemonic.startswith(_JUMPS):
         to, offset = destination.groups()
         recursive = mnemonic in _CALLS and offset is None
