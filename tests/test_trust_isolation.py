@@ -23,6 +23,7 @@ from .trust_pair import (
     GAVE_UP,
     JUMP,
     OK,
+    PUSH,
     READ,
     REFUSED,
     WRITE,
@@ -202,6 +203,20 @@ def test_what_is_allowed_works(board: str, pair_of: Callable[[str], Pair], tmp_p
     assert outcome.words[1] == 0
     assert outcome.words[3] == 0xA5A5A5A5
     assert outcome.words[-1] == OK
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_the_other_world_keeps_to_its_stack(
+    board: str, pair_of: Callable[[str], Pair], tmp_path: Path
+) -> None:
+    """The secure world sets its limit: a fault, where without one a fault comes far below."""
+    pair = pair_of(board)
+    words = pair.board.stack_bytes // 4
+    fits = run_steps(pair, tmp_path / "fits", [(PUSH, words - 256)])
+    assert (fits.status, fits.words) == (OK, (words - 256,))
+    over = run_steps(pair, tmp_path / "over", [(PUSH, words + 1)])
+    assert over.status == GAVE_UP
+    assert over.data == b""
 
 
 @pytest.mark.parametrize("board", BOARDS)

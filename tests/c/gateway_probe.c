@@ -3,7 +3,7 @@
 #include "harness.h"
 #include "tinsmith/ts_gateway.h"
 
-enum { READ = 0, WRITE = 1, JUMP = 2, CALL = 3, DUMP = 4 };
+enum { READ = 0, WRITE = 1, JUMP = 2, CALL = 3, DUMP = 4, PUSH = 5 };
 enum { PATTERN = 0xA5 };
 
 typedef struct {
@@ -53,6 +53,18 @@ static uint32_t call(const step *s)
     return ts_gateway(s->a, (const ts_gateway_request *)(uintptr_t)address);
 }
 
+/* Fills `words` of the stack, below its limit if there are enough. */
+__attribute__((naked, noinline)) static uint32_t push(uint32_t words __attribute__((unused)))
+{
+    __asm__ volatile("mov r1, r0\n\t"
+                     "mov r2, sp\n"
+                     "1:\tpush {r0}\n\t"
+                     "subs r1, #1\n\t"
+                     "bne 1b\n\t"
+                     "mov sp, r2\n\t"
+                     "bx lr");
+}
+
 static uint32_t carry_out(const step *s, int results)
 {
     switch (s->action) {
@@ -66,6 +78,8 @@ static uint32_t carry_out(const step *s, int results)
         return 1;
     case CALL:
         return call(s);
+    case PUSH:
+        return push(s->a);
     default: /* DUMP: also bytes */
         (void)ts_write(results, (const void *)(uintptr_t)s->a, s->b);
         return s->b;
