@@ -17,9 +17,18 @@ from .program import Program
 
 
 def schedule(
-    graph: Graph, board: Board, arena_budget: int | None, exact: bool, context: PassContext
+    graph: Graph,
+    board: Board,
+    arena_budget: int | None,
+    exact: bool,
+    context: PassContext,
+    *,
+    enough: int = 0,
 ) -> Program:
-    """Kernels, order and arena: the PLANNED graph with all that the generator needs."""
+    """Kernels, order and arena: the PLANNED graph with all that the generator needs.
+
+    enough: as `plan_arena` takes it.
+    """
     with context.step("select_kernels"):
         calls = {c.node.name: c for c in select_kernels(graph, board.target)}
     for text in generic_kernels(list(calls.values()), board.target):
@@ -37,7 +46,7 @@ def schedule(
     ordered = [calls[n.name] for n in graph.nodes if n.name in calls]
     with context.step("plan_arena"):
         alignment = board.target.arena_alignment
-        plan = plan_arena(graph, ordered, alignment, arena_budget, exact=exact)
+        plan = plan_arena(graph, ordered, alignment, arena_budget, exact=exact, enough=enough)
     with context.step("check_plan"):
         check_plan(graph, ordered, plan)
     graph = replace(graph, stage=Stage.PLANNED)

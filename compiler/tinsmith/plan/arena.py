@@ -45,13 +45,15 @@ def plan_arena(
     *,
     exact: bool = False,
     time_limit_s: float = 60.0,
+    enough: int = 0,
 ) -> MemoryPlan:
     """Place every graph input, node output and scratch in one arena, in the order of the graph's
     nodes.
 
     calls: the kernel of every node but the views. budget: bytes; the search tries harder while the
     plan exceeds it (`plan/fit.py` judges the result). exact: let CP-SAT improve the plan and prove
-    it, for at most `time_limit_s` seconds of its own; raises MissingTool without OR-tools.
+    it, for at most `time_limit_s` seconds of its own; raises MissingTool without OR-tools. enough:
+    bytes below which a smaller arena is of no use: the search stops there.
     """
     lead_of, scratch_of = _facts(graph, calls)
     candidates = [frozenset[str]()]
@@ -65,7 +67,7 @@ def plan_arena(
         if results and bounds.arena * ENOUGH >= results[0].arena:
             continue  # it could hardly be better
         problem = build_problem(buffers, overlaps, alignment)
-        offsets, arena = _search(problem, bounds.arena, budget)
+        offsets, arena = _search(problem, max(bounds.arena, enough), budget)
         results.append(_Result(concat, buffers, problem, offsets, arena, bounds))
     best = min(results, key=lambda r: r.arena)
     offsets, arena, bound = best.offsets, best.arena, best.bounds.arena
@@ -144,7 +146,7 @@ def _search(problem: Problem, bound: int, budget: int | None) -> tuple[Offsets, 
         found = first_fit(problem, order)
         if best is None or found[1] < best[1]:
             best, best_order = found, order
-        if best[1] == bound:
+        if best[1] <= bound:
             return best
     assert best is not None
     placements = PLACEMENTS
@@ -152,7 +154,7 @@ def _search(problem: Problem, bound: int, budget: int | None) -> tuple[Offsets, 
         best, best_order = _improve(
             problem, bound, best, best_order, placements=placements, seed=phase
         )
-        if best[1] == bound or budget is None or best[1] <= budget:
+        if best[1] <= bound or budget is None or best[1] <= budget:
             break
         placements = 4 * PLACEMENTS
     return best
@@ -215,6 +217,6 @@ def _improve(
             order, current = trial, found
         if current[1] < best[1]:
             best, best_order = current, list(order)
-            if best[1] == bound:
+            if best[1] <= bound:
                 break
     return best, best_order

@@ -72,6 +72,7 @@ class Planner:
         self.quantized, self.board, self.budget = quantized, board, budget
         self.planned = 0
         self._known: dict[Scheme, Cost] = {}
+        self._inference_arena = 0  # of the first scheme; the others' is laid out alike
 
     def cost(self, scheme: Scheme) -> Cost:
         """Raises CompileError for a scheme that does not fit the model, or without a kernel."""
@@ -88,21 +89,26 @@ class Planner:
         graph = stripe_rows(graph)
         state = StateBlock.of(graph).bytes
         room = self.budget.ram_bytes - self.board.stack_bytes - state
-        training, inference = (
-            self._schedule(graph, room),
-            self._schedule(inference_graph(graph), room),
-        )
+        inference = self._schedule(inference_graph(graph), room)
+        arena = inference.plan.arena_bytes
+        self._inference_arena = self._inference_arena or arena
+        training = self._schedule(graph, room, arena)
         runs = (c for c in training.calls if c.node.name not in training.plan.in_place)
         return Cost(
-            arena_bytes=max(training.plan.arena_bytes, inference.plan.arena_bytes),
+            arena_bytes=max(training.plan.arena_bytes, arena),
             state_bytes=state,
             stack_bytes=self.board.stack_bytes,
             instructions=round(sum(c.kernel.instructions(c.node, training.graph) for c in runs)),
         )
 
-    def _schedule(self, graph: Graph, room: int) -> Program:
-        """The planner tries harder for a budget, which takes long: only where that may help."""
-        found = schedule(graph, self.board, None, False, PassContext())
+    def _schedule(self, graph: Graph, room: int, other: int = 0) -> Program:
+        """The planner tries harder for a budget, which takes long: only where that may help.
+
+        other: bytes that the arena takes in any case; it need not be smaller, nor smaller than what
+        inference was seen to take.
+        """
+        enough = max(other, self._inference_arena)
+        found = schedule(graph, self.board, None, False, PassContext(), enough=enough)
         if found.plan.lower_bound_bytes <= room < found.plan.arena_bytes:
             return schedule(graph, self.board, room, False, PassContext())
         return found
