@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+import tinsmith
 from tinsmith import cli, paths
 from tinsmith.trust.manifest import NONSECURE_IMAGE, read_manifest
 
@@ -156,6 +157,20 @@ def test_protect_says_what_is_wrong(
     names |= {"out": tmp_path / "out", "none": tmp_path / "none"}
     result = call("protect", *(a.format(**names) for a in argv), exit_code=2)
     assert expected in result.stderr
+
+
+def test_the_same_from_python(vendor: Path, tmp_path: Path) -> None:
+    report = tinsmith.protect(
+        str(vendor / "project"),
+        str(tmp_path / "out"),
+        secret=str(vendor / "root.key"),
+        device="sensor-1",
+        sign=vendor / "vendor.pem",
+        pictures=False,
+    )
+    assert report.trust is not None
+    assert report.trust.device == "sensor-1"
+    assert read_manifest(tmp_path / "out") == read_manifest(vendor / "device")
 
 
 def test_no_output_shows_a_secret(vendor: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@
     tinsmith.verify(project, "test.npz").check()     # raises VerificationFailed
 
 `compile`, `quantize` and `load` are documented in `tinsmith.pipeline`, `run` and `verify` in
-`tinsmith.runner`; all take a project or its folder. Nothing else is promised to stay.
+`tinsmith.runner`, `protect` in `tinsmith.trust.project`; all take a project or its folder. Nothing
+else is promised to stay.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from .pipeline import quantize_model as quantize
     from .runner.compare import verify
     from .runner.run import run
+    from .trust.project import protect_project as protect
 
 __version__ = "0.1.0"
-__all__ = ["compile", "load", "quantize", "run", "verify"]
+__all__ = ["compile", "load", "protect", "quantize", "run", "verify"]
 
 # Imported on first use: `import tinsmith` stays quick, and the modules can read `__version__`.
 _WHERE = {
@@ -30,6 +32,7 @@ _WHERE = {
     "quantize": ("pipeline", "quantize_model"),
     "run": ("runner.run", "run"),
     "verify": ("runner.compare", "verify"),
+    "protect": ("trust.project", "protect_project"),
 }
 
 

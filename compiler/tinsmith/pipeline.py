@@ -99,7 +99,7 @@ def compile_model(
     calibrate: Samples | None = None,
     dtype: str = "int8",
     train: str | PathLike[str] | Scheme | None = None,
-    trust: Protection | None = None,
+    trust: Protection | str | None = None,
     ram: int | None = None,
     flash: int | None = None,
     method: Method = "auto",
@@ -119,8 +119,8 @@ def compile_model(
         calibrate: samples that quantise a float model: an .npz file, or arrays by input name.
         dtype: "int8", or "float32" for a network that stays float.
         train: an update scheme, `update.toml`: the project learns on the device.
-        trust: divide it into a secure and a non-secure image, for a device with a secret of its
-            own that is not kept; `protect` makes those of other devices from the project.
+        trust: divide it into a secure and a non-secure image, in this mode, for a device with a
+            secret of its own that is not kept; `protect` makes those of other devices.
         ram, flash: budgets in bytes that replace the board's.
         exact_plan: prove the arena smallest, with the `plan` extra.
         strict: every note (a slow generic kernel, a clamped bias) is an error.
@@ -130,6 +130,7 @@ def compile_model(
     Raises CompileError: ImportFailure, UnsupportedModel, BadInput, DoesNotFit, MissingTool…
     """
     machine, folder = load_board(board), Path(out)
+    trust = Protection(trust) if isinstance(trust, str) else trust
     if trust is not None:
         check_protectable(machine, dtype, learns=train is not None)
     context = PassContext(print_after=print_after, progress=progress)

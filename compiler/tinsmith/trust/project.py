@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -154,12 +155,12 @@ def write_protected(
 
 
 def protect_project(
-    folder: Path,
-    out: Path,
+    folder: str | PathLike[str],
+    out: str | PathLike[str],
     *,
-    secret: Path,
+    secret: str | PathLike[str],
     device: str,
-    sign: Path | None = None,
+    sign: str | PathLike[str] | None = None,
     mode: str | None = None,
     cut: str | None = None,
     quota: int | None = None,
@@ -172,7 +173,8 @@ def protect_project(
     mode, cut, quota: those of the project where None; `withhold` for one that is not protected.
     Raises CompileError as `write_protected`, BadInput for files that cannot be used.
     """
-    root, known = keys.read_secret(secret), read_report(folder)
+    folder, out = Path(folder), Path(out)
+    root, known = keys.read_secret(Path(secret)), read_report(folder)
     graph, board = read_graph(folder), load_board(known.board)
     check_protectable(board, known.dtype, learns=bool(known.train_nodes))
     if out.resolve() == folder.resolve():
@@ -182,7 +184,7 @@ def protect_project(
     cut = cut or (was.cut if was and was.mode == mode else None)
     protection = Protection(mode, cut, quota or (was.quota if was else None))
     key = keys.device_key(root, graph_hash(graph), device)
-    signer = keys.read_signing_key(sign) if sign else Ed25519PrivateKey.generate()
+    signer = keys.read_signing_key(Path(sign)) if sign else Ed25519PrivateKey.generate()
     context = PassContext(progress=progress)
     sample = [array[0] for array in load_samples(folder / SAMPLE_FILE, graph)]
     whose = Device(device, key, signer)
