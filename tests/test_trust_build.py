@@ -16,10 +16,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tinsmith.codegen.report import read_report
-from tinsmith.errors import CompileError, NotAuthentic, Refused
+from tinsmith.errors import BadInput, CompileError, NotAuthentic, Refused
 from tinsmith.ir.graph import Graph, Stage
 from tinsmith.ir.interpret import run_batch
 from tinsmith.machine.board import load_board
+from tinsmith.machine.trust_zone import load_trust_zone, non_secure_board
 from tinsmith.pass_manager import PassContext
 from tinsmith.runner.bench import bench, profile
 from tinsmith.runner.compare import verify
@@ -27,17 +28,20 @@ from tinsmith.runner.execute import run_samples
 from tinsmith.runner.project import open_project
 from tinsmith.runner.protocol import Sample
 from tinsmith.runner.run import run
-from tinsmith.trust import keystream
+from tinsmith.toolchain.compile_c import build
+from tinsmith.trust import keys, keystream
 from tinsmith.trust.manifest import (
     NONSECURE_IMAGE,
     SECURE_IMAGE,
     Manifest,
+    check_manifest,
     image_hash,
     read_manifest,
     write_manifest,
 )
 from tinsmith.trust.partition import join
 from tinsmith.trust.project import Device, Protection, write_protected
+from tinsmith.trust.seal import seal_image
 
 from .int8_nets import Int8Net
 from .trust_projects import MODES, divided, key_of, network, protected
@@ -201,6 +205,28 @@ def test_instructions_of_the_secure_world_are_measured(projects: Projects, tmp_p
     assert [p.node.op.name for p in nodes].count("authorize") == 1
     assert sum(p.instructions for p in nodes) == pytest.approx(total, rel=0.1)
     assert read_report(folder).overhead_instructions == report.overhead_instructions
+
+
+def test_a_pair_is_sealed_with_the_program_of_a_product(projects: Projects, tmp_path: Path) -> None:
+    """Another program: the same with a trace, which writes what it computes."""
+    folder = tmp_path / "product"
+    shutil.copytree(projects.get(BOARD, "withhold"), folder)
+    zone = load_trust_zone(BOARD)
+    other = non_secure_board(load_board(BOARD), zone)
+    gateway = [Path("..") / "secure" / "build" / "gateway.o"]
+    program = build(folder / "nonsecure", other, trace=True, objects=gateway)
+    keys.new_signing_key(tmp_path / "vendor.pem")
+    manifest = seal_image(folder, program, sign=tmp_path / "vendor.pem")
+    assert manifest == check_manifest(folder, keys.read_public_key(tmp_path / "vendor.pub.pem"))
+    assert manifest.nonsecure_sha256 == image_hash(program)
+    x = samples(3)
+    assert np.array_equal(run(folder, x).device_outputs[0], oracle(x))
+    with pytest.raises(BadInput, match="is not a non-secure image"):
+        seal_image(folder, folder / SECURE_IMAGE)
+    with pytest.raises(BadInput, match="is not a non-secure image"):
+        seal_image(folder, folder / "report.json")
+    with pytest.raises(CompileError, match="a simulated pair"):
+        seal_image(projects.get(HOST, "withhold"), program)
 
 
 def test_a_physical_board_has_its_images_but_no_emulator(tmp_path: Path) -> None:

@@ -17,24 +17,21 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from .. import paths
-from ..codegen.report import read_report
 from ..errors import NotAuthentic
 from ..ir.dtypes import Array
-from ..machine.trust_zone import load_trust_zone
 from ..pipeline import compile_model
 from ..runner.bench import bench
 from ..runner.compare import verify
 from ..runner.run import run
-from ..toolchain.image_record import write_record
 from ..trust import keys
 from ..trust.manifest import (
     NONSECURE_IMAGE,
-    SECURE_IMAGE,
     image_hash,
     read_manifest,
     write_manifest,
 )
 from ..trust.project import Protection, protect_project
+from ..trust.seal import seal_image
 from .console import out, print_json, progress, reported, table
 from .options import AsJson, TrustMode
 
@@ -145,32 +142,22 @@ def demonstrate(
 def _steal(folder: Path, inputs: dict[str, Array]) -> tuple[bool, Array]:
     """(whether the other device refuses to start the image, what it computes when forced to).
 
-    Forced: the thief owns the other device and writes the hash of the stolen image into its secure
-    image, and a manifest of his own.
+    Forced: the thief owns the other device and binds its secure image to the stolen one.
     """
-    thief = folder / "thief"
+    thief, stolen = folder / "thief", folder / MINE / NONSECURE_IMAGE
     shutil.rmtree(thief, ignore_errors=True)
     shutil.copytree(folder / OTHER, thief)
-    shutil.copy(folder / MINE / NONSECURE_IMAGE, thief / NONSECURE_IMAGE)
-    _sign(thief)
+    shutil.copy(stolen, thief / NONSECURE_IMAGE)
+    own = read_manifest(thief)
+    forged = msgspec.structs.replace(own, nonsecure_sha256=image_hash(stolen))
+    write_manifest(thief, forged.signed(Ed25519PrivateKey.generate()))
     try:
         run(thief, {name: array[:1] for name, array in inputs.items()})
         refused = False
     except NotAuthentic:
         refused = True
-    zone = load_trust_zone(read_report(thief).board)
-    write_record(thief / SECURE_IMAGE, thief / NONSECURE_IMAGE, zone)
-    _sign(thief)
+    seal_image(thief, stolen)
     return refused, run(thief, inputs).device_outputs[0]
-
-
-def _sign(folder: Path) -> None:
-    manifest = msgspec.structs.replace(
-        read_manifest(folder),
-        nonsecure_sha256=image_hash(folder / NONSECURE_IMAGE),
-        secure_sha256=image_hash(folder / SECURE_IMAGE),
-    )
-    write_manifest(folder, manifest.signed(Ed25519PrivateKey.generate()))
 
 
 def _accuracy(scores: Array, labels: Array) -> float:

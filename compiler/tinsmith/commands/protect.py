@@ -1,20 +1,27 @@
-"""The command that makes the images of one device."""
+"""The commands that make the images of one device."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from ..errors import CompileError
 from ..trust import keys
+from ..trust.manifest import check_manifest
 from ..trust.project import protect_project
+from ..trust.seal import seal_image
 from . import show
 from .console import out, print_json, progress, reported
-from .options import AsJson, Quota, TrustCut, TrustMode
+from .options import AsJson, Project, Quota, TrustCut, TrustMode, VerifyWith
 
 _FILE = "FILE"
+Sign = Annotated[
+    Path | None,
+    typer.Option("--sign", metavar="KEY.pem", help="Ed25519; by default a key of the moment"),
+]
 
 
 @reported
@@ -31,10 +38,7 @@ def protect(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="OUT", help="to write into")
     ] = None,
-    sign: Annotated[
-        Path | None,
-        typer.Option("--sign", metavar="KEY.pem", help="Ed25519; by default a key of the moment"),
-    ] = None,
+    sign: Sign = None,
     trust: TrustMode = None,
     cut: TrustCut = None,
     quota: Quota = None,
@@ -87,3 +91,23 @@ def protect(
         return
     show.compiled(protected, output)
     show.notes(protected.notes, out())
+
+
+@reported
+def seal(
+    project: Project,
+    image: Annotated[
+        Path, typer.Option("--image", metavar="APP.elf", help="the product's non-secure program")
+    ],
+    sign: Sign = None,
+    verify_with: VerifyWith = None,
+    json: AsJson = False,
+) -> None:
+    """Bind a protected project to the program of a product, which it then starts and no other."""
+    if verify_with is not None:
+        check_manifest(project, keys.read_public_key(verify_with))
+    manifest = seal_image(project, image, sign=sign)
+    if json:
+        print_json(msgspec.to_builtins(manifest))
+        return
+    out().print(f"{project} starts {image}: SHA-256 {manifest.nonsecure_sha256}", markup=False)
