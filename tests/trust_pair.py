@@ -31,7 +31,7 @@ PROBE = Path(__file__).resolve().parent / "c" / "gateway_probe.c"
 BOARDS = ("mps2-an505", "mps3-an547")
 OK, REFUSED = 0, 8  # ts_status.h
 GAVE_UP, WRONG_IMAGE = 15, 16  # exit statuses of a debug image
-READ, WRITE, JUMP, CALL, DUMP, PUSH = range(6)
+READ, WRITE, JUMP, CALL, DUMP, PUSH, INTERRUPT = range(7)
 BYTES = 64  # of every tensor of the test's graphs
 
 

@@ -19,6 +19,7 @@ from .trust_pair import BYTES, OK, Pair
 QUOTA = 3
 LONGEST = 4000  # instructions of a refusal
 NOT_SET = 0xFFFF_FFFF
+PATIENCE = 5.0  # seconds; a call takes a thousandth
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ class SkipBench:
         self._start()
         self._skip(request, trace, index)
         try:
-            end = self._remote.run_until([self._pair.secrets["ts_release"]], timeout=1.0)
+            end = self._remote.run_until([self._pair.secrets["ts_release"]], timeout=PATIENCE)
         except (ConnectionError, Stuck):
             end = 0
         self._start()
@@ -232,7 +233,7 @@ class SkipBench:
         """Run to the end of the call, then to where secure memory can be seen."""
         ends = {self._give_up: "gave up", self._fault: "fault"}
         try:
-            at = self._remote.run_until([self._returned, *ends], timeout=1.0)
+            at = self._remote.run_until([self._returned, *ends], timeout=PATIENCE)
             if at != self._returned:
                 self._at_entry = at == self._give_up  # still in the secure world, in no handler
                 return Trial(ends[at], NOT_SET, self._changed())

@@ -84,6 +84,18 @@ TS_APART void ts_spoil(volatile ts_job *job)
 }
 _Static_assert(TS_GATEWAY_INPUTS == 3, "ts_spoil names every input");
 
+/* A call from an interrupt of the other world must not come between a look at the state and its
+ * change. AIRCR.PRIS is set: the secure PRIMASK holds back every interrupt. */
+static inline void hold_interrupts(void)
+{
+    __asm__ volatile("cpsid i" ::: "memory");
+}
+
+static inline void let_interrupts(void)
+{
+    __asm__ volatile("cpsie i" ::: "memory");
+}
+
 /* A query is counted and the order forgotten before anything is computed. */
 static void begin(void)
 {
@@ -102,12 +114,14 @@ static void finish(const ts_gate *gate, uint32_t token)
     if (gate->call != 0 || following == ts_gate_count || token == 0) {
         ts_wipe(ts_pad, ts_pad_bytes);
     }
+    hold_interrupts();
     if (token != 0 && following < ts_gate_count) {
         state.next = following;
         state.next_inverted = ~following;
     }
     state.busy = 0;
     state.busy_inverted = ~0u;
+    let_interrupts();
 }
 
 static ts_status load_inputs(const volatile ts_job *job, const ts_gate *gate)
@@ -151,6 +165,7 @@ TS_APART ts_status ts_compute(const volatile ts_job *job, const ts_gate *gate, u
         ts_give_up(TS_GLITCH);
     }
     begin();
+    let_interrupts();
     uint32_t held = 0;
     ts_status status = load_inputs(job, gate);
     if (status == TS_OK) {
@@ -179,8 +194,11 @@ TS_APART ts_status ts_serve(uint32_t call, uint32_t request, uint32_t call_again
         ts_take_request(&job);
         ts_take_again(&job);
     }
-    const uint32_t one = ts_pointers_by_hardware(&job, gate) + ts_state_by_value(&job, &state);
-    const uint32_t other = ts_pointers_by_table(&job, gate) + ts_state_by_inverse(&job, &state);
+    uint32_t one = ts_pointers_by_hardware(&job, gate);
+    uint32_t other = ts_pointers_by_table(&job, gate);
+    hold_interrupts();
+    one += ts_state_by_value(&job, &state);
+    other += ts_state_by_inverse(&job, &state);
     ts_status status = TS_REFUSED;
     const uint32_t passed = (one == TS_ONE_PASSED(gate)) + (other == TS_OTHER_PASSED(gate)) * 2u;
     if (passed == 3u) {
@@ -188,6 +206,7 @@ TS_APART ts_status ts_serve(uint32_t call, uint32_t request, uint32_t call_again
     } else if (passed != 0u) {
         ts_give_up(TS_GLITCH);
     }
+    let_interrupts();
     ts_wipe(&job, sizeof job);
     return status;
 }

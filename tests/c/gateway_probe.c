@@ -3,7 +3,7 @@
 #include "harness.h"
 #include "tinsmith/ts_gateway.h"
 
-enum { READ = 0, WRITE = 1, JUMP = 2, CALL = 3, DUMP = 4, PUSH = 5 };
+enum { READ = 0, WRITE = 1, JUMP = 2, CALL = 3, DUMP = 4, PUSH = 5, INTERRUPT = 6 };
 enum { PATTERN = 0xA5 };
 
 typedef struct {
@@ -12,14 +12,39 @@ typedef struct {
 } step;
 
 /* What the tests fill and look at, by name. */
-_Alignas(4) volatile uint8_t probe_input[2][64], probe_output[64];
+_Alignas(4) volatile uint8_t probe_input[2][64], probe_output[64], probe_spare[64];
 _Alignas(4) ts_gateway_request probe_request;
 volatile uint32_t probe_call, probe_address;
 void probe_loop(void);
 void ts_counter_wrapped(void);
 
+#define SYSTICK ((volatile uint32_t *)0xE000E010u) /* control, reload, current */
+
+static ts_gateway_request from_interrupt;
+volatile uint32_t probe_counts[4]; /* main: answered, not; the interrupt: answered, not */
+
+/* Of SysTick: a call at any moment, most from within another. The period changes each time. */
 void ts_counter_wrapped(void)
 {
+    static uint32_t period = 60;
+    SYSTICK[1] = period = 60 + (period * 7 + 3) % 61;
+    ++probe_counts[ts_gateway(0, &from_interrupt) == TS_OK ? 2 : 3];
+}
+
+/* Calls while interrupts do too. */
+static uint32_t interrupted(uint32_t calls)
+{
+    from_interrupt = probe_request;
+    from_interrupt.output = (void *)(uintptr_t)probe_spare;
+    SYSTICK[0] = 4; /* the processor's clock, before it is enabled */
+    SYSTICK[1] = 60;
+    SYSTICK[2] = 0;
+    SYSTICK[0] = 7;
+    for (uint32_t i = 0; i < calls; ++i) {
+        ++probe_counts[ts_gateway(0, &probe_request) == TS_OK ? 0 : 1];
+    }
+    SYSTICK[0] = 4;
+    return calls;
 }
 
 static uint32_t read_word(uint32_t address)
@@ -78,6 +103,8 @@ static uint32_t carry_out(const step *s, int results)
         return 1;
     case CALL:
         return call(s);
+    case INTERRUPT:
+        return interrupted(s->a);
     case PUSH:
         return push(s->a);
     default: /* DUMP: also bytes */
@@ -92,7 +119,7 @@ int main(void)
     const int steps = ts_open_to_read("probe.bin");
     for (uint32_t i = 0; i < sizeof probe_output; ++i) {
         probe_input[0][i] = probe_input[1][i] = 0;
-        probe_output[i] = PATTERN;
+        probe_output[i] = probe_spare[i] = PATTERN;
     }
     if (steps < 0) {
         probe_loop();

@@ -88,7 +88,7 @@ class TrustZone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """Non-secure regions of the SAU."""
+        """Non-secure regions of the SAU; the gateway knows flash and RAM by their numbers."""
         world = self.non_secure
         return (world.flash, world.ram, world.peripherals, *world.others)
 
