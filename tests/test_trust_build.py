@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import re
 import shutil
-import tempfile
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tinsmith.codegen.report import read_report
-from tinsmith.errors import BadInput, CompileError, NotAuthentic, Refused
+from tinsmith.errors import BadInput, CompileError, NotAuthentic, Refused, VerificationFailed
 from tinsmith.ir.graph import Graph, Stage
 from tinsmith.ir.interpret import run_batch
 from tinsmith.machine.board import load_board
 from tinsmith.machine.trust_zone import load_trust_zone, non_secure_board
 from tinsmith.pass_manager import PassContext
+from tinsmith.quant.batch import run_many
+from tinsmith.runner import compare
 from tinsmith.runner.bench import bench, profile
 from tinsmith.runner.compare import verify
 from tinsmith.runner.execute import run_samples
@@ -29,7 +26,7 @@ from tinsmith.runner.project import open_project
 from tinsmith.runner.protocol import Sample
 from tinsmith.runner.run import run
 from tinsmith.toolchain.compile_c import build
-from tinsmith.trust import keys, keystream
+from tinsmith.trust import keys
 from tinsmith.trust.manifest import (
     NONSECURE_IMAGE,
     SECURE_IMAGE,
@@ -44,37 +41,24 @@ from tinsmith.trust.project import Device, Protection, write_protected
 from tinsmith.trust.seal import seal_image
 
 from .int8_nets import Int8Net
-from .trust_projects import MODES, divided, key_of, network, protected
+from .trust_projects import (
+    BOARD,
+    HOST,
+    MODES,
+    Projects,
+    divided,
+    network,
+    oracle,
+    protected,
+    samples,
+)
 
-HOST, BOARD = "host", "mps2-an505"
 COMMITTED = [(HOST, mode) for mode in MODES] + [(BOARD, "withhold"), (BOARD, "coreguard-otp")]
 
 
 @pytest.fixture(scope="module")
 def projects(tmp_path_factory: pytest.TempPathFactory) -> Projects:
     return Projects(tmp_path_factory.mktemp("protected"))
-
-
-class Projects:
-    """Makes every project once."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def get(self, board: str, mode: str, device: str = "d1") -> Path:
-        folder = self.root / f"{board}-{mode}-{device}"
-        if not folder.exists():
-            protected(folder, board, mode, device)
-        return folder
-
-
-def samples(count: int) -> np.ndarray:
-    rng = np.random.default_rng(3)
-    return rng.integers(-128, 128, (count, *network().inputs[0].type.shape)).astype(np.int8)
-
-
-def oracle(x: np.ndarray) -> np.ndarray:
-    return run_batch(network(), [x])[0]
 
 
 @pytest.mark.parametrize(("board", "mode"), COMMITTED)
@@ -86,6 +70,23 @@ def test_authorised_outputs_are_those_of_the_plain_model(
     assert np.array_equal(result.device_outputs[0], oracle(x))
     assert len(np.unique(result.device_outputs[0])) > 5
     assert verify(folder).ok
+
+
+def test_a_difference_is_told_without_a_node(
+    projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = projects.get(HOST, "withhold")
+
+    def wrong(graph: Graph, given: list[np.ndarray]) -> list[np.ndarray]:
+        return [~run_many(graph, given)[0]]
+
+    monkeypatch.setattr(compare, "run_many", wrong)
+    result = verify(folder)
+    assert result.mismatch is not None
+    assert result.mismatch.node is None
+    with pytest.raises(VerificationFailed) as caught:
+        result.check()
+    assert "only the outputs of a protected project" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -246,126 +247,3 @@ def test_the_host_counts_nothing(projects: Projects, tmp_path: Path) -> None:
     assert report.secure_instructions is None
     with pytest.raises(CompileError, match="does not count instructions"):
         profile(folder)
-
-
-# Secrets: where they are, and that they are nowhere else.
-
-
-def spellings(secret: bytes) -> list[bytes]:
-    """A byte string as a file may hold it: as it is, its words the other way, in three texts."""
-    words = np.frombuffer(secret, ">u4").astype("<u4").tobytes()
-    listed = ", ".join(str(b) for b in secret), ", ".join(f"0x{b:02x}" for b in secret)
-    texts = [secret.hex(), secret.hex().upper(), base64.b64encode(secret).decode(), *listed]
-    return [secret, words, *(t.encode() for t in texts)]
-
-
-def numbers(text: bytes) -> bytes:
-    """Every integer of a C or .tin text, as int16, one after the other."""
-    found = [int(n) for n in re.findall(rb"(?<![\w.])-?\d{1,5}(?![\w.])", text)]
-    return np.array([n for n in found if -32768 <= n < 32768], np.int16).tobytes()
-
-
-def files(*folders: Path) -> Iterator[tuple[Path, bytes]]:
-    for folder in folders:
-        for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
-            if path.is_file():
-                yield path, path.read_bytes()
-
-
-def base64_arrays(data: bytes) -> bytes:
-    """What the constants of a .tin file decode to."""
-    found = re.findall(rb'base64"([A-Za-z0-9+/=]*)"', data)
-    return b"|".join(base64.b64decode(text) for text in found)
-
-
-def tables(orders: list[np.ndarray]) -> list[bytes]:
-    """Permutations and their inverses as arrays of every width, and as int16 for texts."""
-    both = [o for order in orders for o in (order, np.argsort(order))]
-    return [o.astype(t).tobytes() for o in both for t in (np.int8, np.int16, np.int32)]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_secrets_are_only_where_they_belong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], mode: str
-) -> None:
-    orders: list[np.ndarray] = []
-    draw = keystream.permutation
-
-    def recorded(key: bytes, label: str, size: int) -> np.ndarray:
-        orders.append(draw(key, label, size))
-        return orders[-1]
-
-    monkeypatch.setattr(keystream, "permutation", recorded)
-    folder, temporary = tmp_path / "project", tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    with Watch(temporary) as seen:
-        protected(folder, HOST, mode)
-        run(folder, samples(2))
-    printed = "".join(capfd.readouterr()).encode()
-    assert orders
-    for spelling in spellings(key_of("d1")):
-        for path, data in files(folder):
-            assert spelling not in data, path
-        assert all(spelling not in data for data in (printed, *seen.found.values()))
-    public = dict(files(folder / "nonsecure", folder / NONSECURE_IMAGE, *folder.glob("*.*")))
-    plain = {folder / "graph.tin", folder / "sample.npz"}
-    withheld = [] if mode == "permute" else weights_of(divided(mode, "d1").secure)
-    secrets = tables(orders) + (withheld if mode == "withhold" else [])
-    for path, data in public.items():
-        if path not in plain:
-            for form in (data, numbers(data), base64_arrays(data)):
-                assert not any(secret in form for secret in secrets), path
-    for name, data in seen.found.items():
-        assert not any(s in f for s in secrets for f in (data, numbers(data))), name
-    assert holds(folder / "secure", tables(orders)) or mode == "withhold"
-    assert not withheld or holds(folder / "secure", withheld)
-
-
-def holds(folder: Path, secrets: list[bytes]) -> bool:
-    """Whether the search finds what is there: it could not fail otherwise."""
-    return any(s in f for _, d in files(folder) for s in secrets for f in (d, base64_arrays(d)))
-
-
-def weights_of(graphs: tuple[Graph, ...]) -> list[bytes]:
-    """Rows of the filters of the secure world, as bytes and as the int16 of texts."""
-    filters = [
-        graph.initializers[node.inputs[1]]
-        for graph in graphs
-        for node in graph.nodes
-        if node.op.name in ("conv2d", "dense")
-    ]
-    rows = [row for f in filters for row in f.reshape(len(f), -1)]
-    return [row.astype(t).tobytes() for row in rows for t in (np.int8, np.int16)]
-
-
-class Watch:
-    """Reads what appears in a folder, as often as it can, and what is left there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.found: dict[str, bytes] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._read()
-
-    def _look(self) -> None:
-        while not self._over.wait(0.01):
-            self._read()
-
-    def _read(self) -> None:
-        for path in self.folder.rglob("*"):
-            try:
-                if path.is_file():
-                    self.found[f"{path.name} {path.stat().st_size}"] = path.read_bytes()
-            except OSError:
-                continue  # it is gone

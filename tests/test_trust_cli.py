@@ -78,8 +78,9 @@ def test_a_device_has_the_options_of_its_project(vendor: Path) -> None:
 
 def test_verify_and_run_know_the_signer(vendor: Path, tmp_path: Path) -> None:
     public, device = vendor / "vendor.pub.pem", vendor / "device"
-    data = json.loads(call("verify", device, "--verify-with", public, "--json").stdout)
-    assert data["bit_exact"]
+    result = call("verify", device, "--verify-with", public, "--json")
+    assert json.loads(result.stdout)["bit_exact"]
+    assert "simulated, not protection" in result.stderr
     call("protect", "--new-signing-key", tmp_path / "other.pem")
     other = tmp_path / "other.pub.pem"
     np.savez(tmp_path / "x.npz", x=np.load(SOURCE / "samples.npz")["x"][:2])

@@ -6,11 +6,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tinsmith.codegen.report import Report
 from tinsmith.codegen.schedule import schedule
 from tinsmith.ir.graph import Graph, Stage
+from tinsmith.ir.interpret import run_batch
 from tinsmith.machine.board import load_board
 from tinsmith.pass_manager import PassContext
 from tinsmith.trust.keys import device_key
@@ -20,6 +22,7 @@ from tinsmith.trust.project import Device, Protection, write_protected
 from .int8_nets import Int8Net
 
 SECRET = bytes(range(100, 140))
+HOST, BOARD = "host", "mps2-an505"
 MODES = ("withhold", "permute", "coreguard-otp")
 
 
@@ -61,3 +64,25 @@ def protected(
         PassContext(),
         pictures=False,
     )
+
+
+class Projects:
+    """Makes every project once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, board: str, mode: str, device: str = "d1") -> Path:
+        folder = self.root / f"{board}-{mode}-{device}"
+        if not folder.exists():
+            protected(folder, board, mode, device)
+        return folder
+
+
+def samples(count: int) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    return rng.integers(-128, 128, (count, *network().inputs[0].type.shape)).astype(np.int8)
+
+
+def oracle(x: np.ndarray) -> np.ndarray:
+    return run_batch(network(), [x])[0]

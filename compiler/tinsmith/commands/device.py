@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from ..codegen.report_text import trust_lines
+from ..codegen.report import read_report
+from ..codegen.report_text import SIMULATED, trust_lines
 from ..errors import CompileError
 from ..runner.bench import NodeProfile, profile, profile_step
 from ..runner.bench import bench as measure
@@ -19,7 +20,7 @@ from ..runner.run import run as execute
 from ..trust.keys import read_public_key
 from ..trust.manifest import check_manifest
 from . import show
-from .console import out, print_json, progress, reported
+from .console import err, out, print_json, progress, reported
 from .options import AsJson, Project, VerifyWith
 
 Input = Annotated[
@@ -45,7 +46,7 @@ def run(
     json: AsJson = False,
 ) -> None:
     """Run samples on the host or in the board's emulator, with what was learnt and committed."""
-    _check_signer(project, verify_with)
+    _look_at_manifest(project, verify_with)
     with progress(f"running {project}") as step:
         result = execute(
             project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")
@@ -103,7 +104,7 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Measure one inference on the board's emulator; the figures go into DIR/report.json."""
-    _check_signer(project, verify_with)
+    _look_at_manifest(project, verify_with)
     with progress(f"measuring {project}"):
         report = measure(project)
         nodes = profile(project) if layers else []
@@ -152,10 +153,14 @@ def bench(
             show.profile(part)
 
 
-def _check_signer(project: Path, public: Path | None) -> None:
-    """`--verify-with`. The runner itself verifies that nothing was changed since it was signed."""
+def _look_at_manifest(project: Path, public: Path | None) -> None:
+    """`--verify-with`, and what a simulation is not. The runner itself verifies that nothing was
+    changed since it was signed."""
     if public is not None:
         check_manifest(project, read_public_key(public))
+    trust = read_report(project).trust
+    if trust is not None and trust.simulated:
+        err().print(f"note: {SIMULATED}", markup=False)
 
 
 def _profile_rows(nodes: Sequence[NodeProfile]) -> list[dict[str, object]]:
@@ -176,7 +181,7 @@ def verify(
     json: AsJson = False,
 ) -> None:
     """Compare the device with the numpy oracle, bit for bit; exit 1 and the node if they differ."""
-    _check_signer(project, verify_with)
+    _look_at_manifest(project, verify_with)
     with progress(f"verifying {project}") as step:
         result = compare(
             project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")
