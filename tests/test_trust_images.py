@@ -247,16 +247,18 @@ def test_sha256_and_chacha20_are_those_of_their_standards(tmp_path: Path) -> Non
     lines = done.stdout.decode().splitlines()
     lengths = (0, 1, 55, 56, 63, 64, 65, 119, 120, 128, 300)
     assert lines[: len(lengths)] == [hashlib.sha256(data[:n]).hexdigest() for n in lengths]
-    blocks, pads = lines[len(lengths) : len(lengths) + 2], lines[len(lengths) + 2 :]
+    blocks, pads = lines[len(lengths) : len(lengths) + 3], lines[len(lengths) + 3 :]
     assert blocks == [
         "10f1e7e4d13b5915500fdd1fa32071c4c7d1f4c733c068030422aa9ac3d46c4e"
         "d2826446079faa0914c2d705d98b02a2b5129cd1de164eb9cbd083e8a2503c4e",
         "76b8e0ada0f13d90405d6ae55386bd28bdd219b8a08ded1aa836efcc8b770dc7"
         "da41597c5157488d7724e03fb8d84a376a43b8f41518a11cc387b669b2ee6586",
+        "9f07e7be5551387a98ba977c732d080dcb0f29a048e3656912c6533e32ee7aed"
+        "29b721769ce64e43d57133b074d839d531ed1f28510afb45ace10a1f4b794d6f",
     ]
-    assert pads[0].startswith(blocks[1][64:])  # the key of this stream is zero
-    pieces = {pad[at : at + 16] for pad in pads for at in range(0, 80, 16)}
-    assert len(pieces) == 15  # nothing comes twice
+    assert pads[0].startswith(blocks[2])  # the key of this stream is zero
+    pieces = {pad[at : at + 16] for pad in pads for at in range(0, 160, 16)}
+    assert len(pieces) == 30  # nothing comes twice
 
 
 def test_without_entropy_no_pad_is_drawn(tmp_path: Path) -> None:

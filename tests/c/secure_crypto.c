@@ -1,4 +1,4 @@
-/* Prints SHA-256 of prefixes of its input, two blocks of ChaCha20 and three pads, in hexadecimal. */
+/* Prints SHA-256 of prefixes of its input, three blocks of ChaCha20 and three pads, in hexadecimal. */
 #include <stdio.h>
 #include <string.h>
 
@@ -56,15 +56,16 @@ int main(void)
     }
     print_block(key, 1, nonce);
     print_block(zeros, 0, zeros);
+    print_block(zeros, 1, zeros);
     if (ts_draw_pad(data, 32)) { /* without entropy */
         return 2;
     }
     has_entropy = 1;
     for (uint32_t i = 0; i < 3; ++i) {
-        if (!ts_draw_pad(data, 40)) {
+        if (!ts_draw_pad(data, 80)) {
             return 3;
         }
-        print(data, 40);
+        print(data, 80);
     }
     return 0;
 }
