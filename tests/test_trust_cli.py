@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,12 @@ from typer.testing import CliRunner, Result
 
 import tinsmith
 from tinsmith import cli, paths
+from tinsmith.codegen.project import read_graph
+from tinsmith.ir.graph import Stage
+from tinsmith.ir.printer import graph_hash
+from tinsmith.trust.keys import device_key, permutations_of
 from tinsmith.trust.manifest import NONSECURE_IMAGE, read_manifest
+from tinsmith.trust.partition import partition
 
 SOURCE = paths.GRAPHS / "digits_dscnn"
 MODEL, CALIBRATION = SOURCE / "model.onnx", SOURCE / "calibration.npz"
@@ -74,6 +80,16 @@ def test_a_device_has_the_options_of_its_project(vendor: Path) -> None:
     assert report["trust"]["device"] == "sensor-1"
     assert report["trust"]["mode"] == "withhold"
     assert report["trust"]["quota"] == 100
+
+
+def test_the_order_of_channels_comes_from_the_root_secret(vendor: Path) -> None:
+    secret = (vendor / "root.key").read_bytes()
+    graph = replace(read_graph(vendor / "project"), stage=Stage.QUANTIZED)
+    purpose = permutations_of("withhold")
+    key = device_key(secret, graph_hash(read_graph(vendor / "project")), "sensor-1", purpose)
+    made = read_graph(vendor / "device" / "nonsecure").initializers
+    for value, array in partition(graph, "withhold", key).nonsecure.initializers.items():
+        assert np.array_equal(array, made[value])
 
 
 def test_verify_and_run_know_the_signer(vendor: Path, tmp_path: Path) -> None:

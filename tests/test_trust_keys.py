@@ -37,9 +37,10 @@ def _hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
 
 
 def test_device_key_is_hkdf_sha256() -> None:
-    info = b"tinsmith trust 1\0permutation\0device-7"
+    info = b"tinsmith trust 1\0permutation permute\0device-7"
+    purpose = keys.permutations_of("permute")
     expected = _hkdf(SECRET, bytes.fromhex(MODEL_HASH), info)
-    assert keys.device_key(SECRET, MODEL_HASH, "device-7") == expected
+    assert keys.device_key(SECRET, MODEL_HASH, "device-7", purpose) == expected
 
 
 def test_the_written_out_hkdf_is_that_of_the_rfc() -> None:
@@ -52,11 +53,11 @@ def test_the_written_out_hkdf_is_that_of_the_rfc() -> None:
 def test_every_part_changes_the_key() -> None:
     other = hashlib.sha256(b"another").hexdigest()
     found = {
-        keys.device_key(SECRET, MODEL_HASH, "a"),
-        keys.device_key(SECRET, MODEL_HASH, "b"),
-        keys.device_key(SECRET, other, "a"),
-        keys.device_key(SECRET[:-1], MODEL_HASH, "a"),
-        keys.device_key(SECRET, MODEL_HASH, "a", "pads"),
+        keys.device_key(SECRET, MODEL_HASH, "a", "purpose"),
+        keys.device_key(SECRET, MODEL_HASH, "b", "purpose"),
+        keys.device_key(SECRET, other, "a", "purpose"),
+        keys.device_key(SECRET[:-1], MODEL_HASH, "a", "purpose"),
+        keys.device_key(SECRET, MODEL_HASH, "a", "another"),
     }
     assert len(found) == 5
     assert {len(key) for key in found} == {keys.KEY_BYTES}
@@ -65,7 +66,7 @@ def test_every_part_changes_the_key() -> None:
 @pytest.mark.parametrize("device", ["", "a b", "a\0b", "ä", "x" * 65, "a\n"])
 def test_a_device_id_is_plain_text(device: str) -> None:
     with pytest.raises(BadInput, match="device id"):
-        keys.device_key(SECRET, MODEL_HASH, device)
+        keys.device_key(SECRET, MODEL_HASH, device, "purpose")
 
 
 def test_new_secret_is_private_and_never_overwritten(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def network() -> Graph:
 
 
 def key_of(device: str) -> bytes:
-    return device_key(SECRET, "00" * 32, device)
+    return device_key(SECRET, "00" * 32, device, "tests")
 
 
 def divided(mode: str, device: str) -> Partition:

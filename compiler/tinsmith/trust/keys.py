@@ -26,7 +26,6 @@ from cryptography.hazmat.primitives.serialization import (
 from ..errors import BadInput, CompileError
 
 KEY_BYTES = 32
-PERMUTATION = "permutation"  # the purpose of the key that `partition` takes
 _DOMAIN = b"tinsmith trust 1"
 _DEVICE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _OWNER_ONLY = 0o600
@@ -67,7 +66,13 @@ def check_device(device: str) -> str:
     return device
 
 
-def device_key(secret: bytes, model_hash: str, device: str, purpose: str = PERMUTATION) -> bytes:
+def permutations_of(mode: str) -> str:
+    """The purpose of the key that `partition` takes: the orders of one mode tell nothing of those
+    of another."""
+    return f"permutation {mode}"
+
+
+def device_key(secret: bytes, model_hash: str, device: str, purpose: str) -> bytes:
     """The 32-byte key of one device for one model and purpose: HKDF-SHA256 of the root secret.
 
     model_hash: hexadecimal, the salt. The info is a domain, the purpose and the device id, none of

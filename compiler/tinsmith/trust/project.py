@@ -183,7 +183,7 @@ def protect_project(
     mode = mode or (was.mode if was else "withhold")
     cut = cut or (was.cut if was and was.mode == mode else None)
     protection = Protection(mode, cut, quota or (was.quota if was else None))
-    key = keys.device_key(root, graph_hash(graph), device)
+    key = keys.device_key(root, graph_hash(graph), device, keys.permutations_of(mode))
     signer = keys.read_signing_key(Path(sign)) if sign else Ed25519PrivateKey.generate()
     context = PassContext(progress=progress)
     sample = [array[0] for array in load_samples(folder / SAMPLE_FILE, graph)]
