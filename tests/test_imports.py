@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("train_plan", "recover_accuracy"),
     ("toolchain",),
     ("trust",),
-    ("trust",),
+    ("attack",),
     ("runner",),
     ("pipeline",),
     ("commands",),

@@ -8,6 +8,7 @@ import typer
 
 from . import __version__
 from .commands import (
+    attack,
     compiling,
     demo,
     demo_training,
@@ -114,6 +115,7 @@ app.command()(compiling.quantize)
 app.command("compile")(compiling.compile_)
 app.command()(protect.protect)
 app.command()(protect.seal)
+app.command()(attack.attack)
 app.command()(device.run)
 app.command()(device.bench)
 app.command()(device.verify)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,11 +95,16 @@ def join(parts: Partition, seed: int = 0) -> Graph:
 
     seed: of the one-time pad, which is a constant here; the outputs do not depend on it.
     """
-    rewriter = Rewriter(parts.nonsecure, "join_trust")
+    return join_graphs(parts.nonsecure, parts.secure, seed)
+
+
+def join_graphs(nonsecure: Graph, secure: Sequence[Graph], seed: int = 0) -> Graph:
+    """`join` of graphs that were read from a project."""
+    rewriter = Rewriter(nonsecure, "join_trust")
     pads: dict[Value, Value] = {}
-    for node in parts.nonsecure.nodes:
+    for node in nonsecure.nodes:
         if node.op.name == "authorize":
-            _inline(parts.secure[node.attrs.call], node, rewriter, pads, seed)
+            _inline(secure[node.attrs.call], node, rewriter, pads, seed)
         else:
             rewriter.keep(node)
     joined = rewriter.finish(stage=Stage.QUANTIZED)
