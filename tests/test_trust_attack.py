@@ -180,8 +180,9 @@ def test_the_imitation_computes_what_the_device_does() -> None:
         last = nodes[-1].outputs[0]
         want = run_many(replace(graph, outputs=(last,)), rows)[0].reshape(6, -1)
         got = as_int8(last, values[last]).reshape(6, -1)
-        assert np.abs(got.astype(int) - want).max() <= 6
-        assert np.std(want) > 6
+        error = np.abs(got.astype(int) - want)
+        assert error.max() <= 6
+        assert error.mean() < 0.25 * np.std(want)
 
 
 @pytest.mark.parametrize("mode", MODES)

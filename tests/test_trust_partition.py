@@ -9,7 +9,7 @@ import pytest
 
 from tinsmith.errors import CompileError
 from tinsmith.ir.dtypes import Array
-from tinsmith.ir.graph import Graph
+from tinsmith.ir.graph import Graph, Stage
 from tinsmith.ir.interpret import run
 from tinsmith.lowering import canonical, lower
 from tinsmith.ops.reshape import ReshapeAttrs
@@ -235,6 +235,8 @@ def test_channels_that_must_stay_are_refused() -> None:
 
 def test_refusals_say_what_to_do() -> None:
     graph = mobile_net()
+    with pytest.raises(TrustError, match="does not learn"):
+        partition(replace(graph, stage=Stage.TRAINING), "permute", KEY)
     with pytest.raises(TrustError, match="cannot be cut at 'conv2d99'") as error:
         partition(graph, "permute", KEY, cut="conv2d99")
     assert "conv2d" in (error.value.expected or "")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..ir.dtypes import Array
 from ..ir.graph import Graph, Node, Value
-from ..ops._window import output_size, patches
+from ..ops._window import WindowAttrs, output_size, patches
 from ..quant.batch import run_many
 from .assignment import best_assignment
 from .gaps import BlindedGap, BridgeGap, order_of
@@ -127,10 +127,10 @@ def _layer_features(layer: Node, x: Array) -> Array:
     return _patches(x.reshape(-1, *layer.x.shape[1:]), (w[1], w[2]), layer.attrs)
 
 
-def _patches(x: Array, kernel: tuple[int, int], attrs: object) -> Array:
+def _patches(x: Array, kernel: tuple[int, int], attrs: WindowAttrs) -> Array:
     """[positions, KH·KW·C]: what every output of a window depends on."""
-    size = output_size((x.shape[1], x.shape[2]), kernel, attrs)  # pyright: ignore[reportArgumentType]
-    windows = patches(x, kernel, size, attrs, 0.0)  # pyright: ignore[reportArgumentType]
+    size = output_size((x.shape[1], x.shape[2]), kernel, attrs)
+    windows = patches(x, kernel, size, attrs, 0.0)
     return windows.reshape(-1, kernel[0] * kernel[1] * x.shape[3])
 
 
