@@ -140,9 +140,9 @@ def link_elf(
     flags: Sequence[str] = (),
     peak_node: str | None = None,
 ) -> None:
-    """Link `objects`, relative to `project_dir`, with a script of its `harness/`; raises as `build`.
+    """Link `objects`, relative to `project_dir`, with a script of its `harness/`.
 
-    flags: of the link besides the target's. peak_node: as there.
+    Raises as `build`. flags: of the link besides the target's. peak_node: as there.
     """
     target = board.target
     cc = find_program(target.cc, target.debian_packages, f"target {target.name}")
