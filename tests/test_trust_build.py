@@ -114,8 +114,9 @@ def test_a_board_is_no_simulation(projects: Projects) -> None:
     assert "simulated" not in (folder / "report.txt").read_text()
 
 
-def test_the_quota_ends_authorisation(tmp_path: Path) -> None:
-    protected(tmp_path, HOST, "withhold", quota=2)
+@pytest.mark.parametrize(("board", "mode"), [(HOST, "withhold"), (BOARD, "coreguard-otp")])
+def test_the_quota_ends_authorisation(tmp_path: Path, board: str, mode: str) -> None:
+    protected(tmp_path, board, mode, quota=2)
     project, x = open_project(tmp_path), samples(4)
     types = [[v.type for v in network().outputs]]
     results = run_samples(
