@@ -93,6 +93,20 @@ def test_costs_are_the_compiler_s(tmp_path: Path) -> None:
     assert cost.instructions > 10_000
 
 
+def test_a_question_to_the_planner_is_answered_as_the_whole_plan_would() -> None:
+    board = load_board(BOARD)
+    for biases in (1, 4):
+        scheme = Candidate(biases).scheme(Scheme())
+        ram = Planner(quantized(), board, Budget(1 << 20)).cost(scheme).ram_bytes
+        asked = Planner(quantized(), board, Budget(ram))
+        least = asked.least_bytes(scheme)
+        assert least <= ram
+        assert asked.admits(scheme)
+        assert not asked.admits(scheme, Budget(least - 1))
+        assert asked.admits(scheme, Budget(1 << 20))
+        assert not asked.admits(scheme, Budget(1 << 20, instructions=1))
+
+
 def test_a_larger_scheme_costs_more_state_and_a_small_budget_stops_it() -> None:
     board = load_board(BOARD)
     planner = Planner(quantized(), board, Budget(1 << 20))

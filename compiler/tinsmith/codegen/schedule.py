@@ -24,10 +24,11 @@ def schedule(
     context: PassContext,
     *,
     enough: int = 0,
+    room: int | None = None,
 ) -> Program:
     """Kernels, order and arena: the PLANNED graph with all that the generator needs.
 
-    enough: as `plan_arena` takes it.
+    enough, room: as `plan_arena` takes them.
     """
     with context.step("select_kernels"):
         calls = {c.node.name: c for c in select_kernels(graph, board.target)}
@@ -46,7 +47,9 @@ def schedule(
     ordered = [calls[n.name] for n in graph.nodes if n.name in calls]
     with context.step("plan_arena"):
         alignment = board.target.arena_alignment
-        plan = plan_arena(graph, ordered, alignment, arena_budget, exact=exact, enough=enough)
+        plan = plan_arena(
+            graph, ordered, alignment, arena_budget, exact=exact, enough=enough, room=room
+        )
     with context.step("check_plan"):
         check_plan(graph, ordered, plan)
     graph = replace(graph, stage=Stage.PLANNED)

@@ -46,6 +46,7 @@ def plan_arena(
     exact: bool = False,
     time_limit_s: float = 60.0,
     enough: int = 0,
+    room: int | None = None,
 ) -> MemoryPlan:
     """Place every graph input, node output and scratch in one arena, in the order of the graph's
     nodes.
@@ -53,7 +54,9 @@ def plan_arena(
     calls: the kernel of every node but the views. budget: bytes; the search tries harder while the
     plan exceeds it (`plan/fit.py` judges the result). exact: let CP-SAT improve the plan and prove
     it, for at most `time_limit_s` seconds of its own; raises MissingTool without OR-tools. enough:
-    bytes below which a smaller arena is of no use: the search stops there.
+    bytes below which a smaller arena is of no use: the search stops there. room: the only question
+    is whether the arena fits in so many bytes: no search for less, and none that cannot succeed;
+    `enough` does not count.
     """
     lead_of, scratch_of = _facts(graph, calls)
     candidates = [frozenset[str]()]
@@ -67,7 +70,9 @@ def plan_arena(
         if results and bounds.arena * ENOUGH >= results[0].arena:
             continue  # it could hardly be better
         problem = build_problem(buffers, overlaps, alignment)
-        offsets, arena = _search(problem, max(bounds.arena, enough), budget)
+        stop = max(bounds.arena, enough if room is None else room)
+        tries = PLACEMENTS if room is None or bounds.arena <= room else 0
+        offsets, arena = _search(problem, stop, budget, tries)
         results.append(_Result(concat, buffers, problem, offsets, arena, bounds))
     best = min(results, key=lambda r: r.arena)
     offsets, arena, bound = best.offsets, best.arena, best.bounds.arena
@@ -139,7 +144,9 @@ def first_fit(problem: Problem, order: Sequence[int]) -> tuple[Offsets, int]:
     return tuple(offsets), top
 
 
-def _search(problem: Problem, bound: int, budget: int | None) -> tuple[Offsets, int]:
+def _search(
+    problem: Problem, bound: int, budget: int | None, placements: int
+) -> tuple[Offsets, int]:
     best: tuple[Offsets, int] | None = None
     best_order: list[int] = []
     for order in _starting_orders(problem):
@@ -149,14 +156,13 @@ def _search(problem: Problem, bound: int, budget: int | None) -> tuple[Offsets, 
         if best[1] <= bound:
             return best
     assert best is not None
-    placements = PLACEMENTS
     for phase in range(2):
         best, best_order = _improve(
             problem, bound, best, best_order, placements=placements, seed=phase
         )
         if best[1] <= bound or budget is None or best[1] <= budget:
             break
-        placements = 4 * PLACEMENTS
+        placements *= 4
     return best
 
 

@@ -21,7 +21,7 @@ def baselines(planner: Planner, base: Scheme, parts: Parts, seed: int) -> dict[s
     every = trainable_layers(planner.quantized)
 
     def fits(candidate: Candidate) -> bool:
-        return planner.budget.admits(planner.cost(candidate.scheme(base)))
+        return planner.admits(candidate.scheme(base))
 
     def last(count: int) -> Candidate:
         return Candidate(count, tuple(sorted((a.index, 1.0) for a in every[:count])))

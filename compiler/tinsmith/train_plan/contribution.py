@@ -66,7 +66,7 @@ def affordable(planner: Planner, base: Scheme) -> Parts:
     every = trainable_layers(planner.quantized)
 
     def fits(candidate: Candidate) -> bool:
-        return planner.budget.admits(planner.cost(candidate.scheme(base)))
+        return planner.admits(candidate.scheme(base))
 
     deepest = last_true(len(every), lambda n: fits(Candidate(n)))
     reach = last_true(
@@ -143,4 +143,4 @@ def problem_of(
 
 
 def _room(planner: Planner, candidate: Candidate, base: Scheme) -> int:
-    return planner.budget.ram_bytes - planner.cost(candidate.scheme(base)).ram_bytes
+    return planner.budget.ram_bytes - planner.least_bytes(candidate.scheme(base))

@@ -61,54 +61,84 @@ def budget_of(board: Board, ram_bytes: int, seconds: float | None) -> Budget:
     return Budget(ram_bytes, int(seconds * board.clock_hz))
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """cost: of a plan that may not be the smallest. least: bytes of RAM that every plan takes."""
+
+    cost: Cost
+    least: int
+
+    def answers(self, budget: Budget) -> bool:
+        return budget.admits(self.cost) or self.least > budget.ram_bytes
+
+
 class Planner:
     """Costs of schemes of one model on one board; each is planned once.
 
     Attributes:
-        planned: how many schemes were planned.
+        planned: how many plans were made.
     """
 
     def __init__(self, quantized: Graph, board: Board, budget: Budget) -> None:
         self.quantized, self.board, self.budget = quantized, board, budget
         self.planned = 0
         self._known: dict[Scheme, Cost] = {}
+        self._drafts: dict[Scheme, _Draft] = {}
         self._inference_arena = 0  # of the first scheme; the others' is laid out alike
 
     def cost(self, scheme: Scheme) -> Cost:
         """Raises CompileError for a scheme that does not fit the model, or without a kernel."""
         if scheme not in self._known:
-            self._known[scheme] = self._plan(training_graph(self.quantized, scheme))
-            self.planned += 1
+            self._known[scheme] = self._plan(scheme, None).cost
         return self._known[scheme]
+
+    def admits(self, scheme: Scheme, budget: Budget | None = None) -> bool:
+        """Whether a scheme fits the budget, by default the planner's own.
+
+        Quicker than `cost`, as its plan need not be the smallest. Raises as `cost`.
+        """
+        limit = budget or self.budget
+        if scheme in self._known:
+            return limit.admits(self._known[scheme])
+        return limit.admits(self._draft(scheme, limit).cost)
+
+    def least_bytes(self, scheme: Scheme) -> int:
+        """Bytes of RAM that every plan of a scheme takes. Raises as `cost`."""
+        return self._draft(scheme, self.budget).least
 
     def state_bytes(self, scheme: Scheme) -> int:
         """Of the weights and biases that learn and of what the rule keeps; plans nothing."""
         return StateBlock.of(training_graph(self.quantized, scheme)).bytes
 
-    def _plan(self, graph: Graph) -> Cost:
-        graph = stripe_rows(graph)
+    def _draft(self, scheme: Scheme, budget: Budget) -> _Draft:
+        """A plan good enough to say whether the budget admits the scheme."""
+        draft = self._drafts.get(scheme)
+        if draft is None or not draft.answers(budget):
+            draft = self._drafts[scheme] = self._plan(scheme, budget.ram_bytes)
+        return draft
+
+    def _plan(self, scheme: Scheme, ram: int | None) -> _Draft:
+        """ram: the only question is whether it fits in so many bytes."""
+        self.planned += 1
+        graph = stripe_rows(training_graph(self.quantized, scheme))
         state = StateBlock.of(graph).bytes
-        room = self.budget.ram_bytes - self.board.stack_bytes - state
-        inference = self._schedule(inference_graph(graph), room)
-        arena = inference.plan.arena_bytes
-        self._inference_arena = self._inference_arena or arena
-        training = self._schedule(graph, room, arena)
+        besides = self.board.stack_bytes + state
+        room = None if ram is None else max(ram - besides, 0)
+        inference = self._schedule(inference_graph(graph), self._inference_arena, room).plan
+        if ram is None:
+            self._inference_arena = self._inference_arena or inference.arena_bytes
+        enough = max(inference.arena_bytes, self._inference_arena)
+        training = self._schedule(graph, enough, room)
         runs = (c for c in training.calls if c.node.name not in training.plan.in_place)
-        return Cost(
-            arena_bytes=max(training.plan.arena_bytes, arena),
+        cost = Cost(
+            arena_bytes=max(training.plan.arena_bytes, inference.arena_bytes),
             state_bytes=state,
             stack_bytes=self.board.stack_bytes,
             instructions=round(sum(c.kernel.instructions(c.node, training.graph) for c in runs)),
         )
+        least = max(training.plan.lower_bound_bytes, inference.lower_bound_bytes)
+        return _Draft(cost, besides + least)
 
-    def _schedule(self, graph: Graph, room: int, other: int = 0) -> Program:
-        """The planner tries harder for a budget, which takes long: only where that may help.
-
-        other: bytes that the arena takes in any case; it need not be smaller, nor smaller than what
-        inference was seen to take.
-        """
-        enough = max(other, self._inference_arena)
-        found = schedule(graph, self.board, None, False, PassContext(), enough=enough)
-        if found.plan.lower_bound_bytes <= room < found.plan.arena_bytes:
-            return schedule(graph, self.board, room, False, PassContext())
-        return found
+    def _schedule(self, graph: Graph, enough: int, room: int | None) -> Program:
+        """enough: bytes of an arena that need not be smaller."""
+        return schedule(graph, self.board, None, False, PassContext(), enough=enough, room=room)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ _BEFORE_TRAINING = tuple(p for p in TO_TRAINING if p.requires < Stage.QUANTIZED)
 _Name = TypeVar("_Name")
 RATES = (0.0004, 0.00125, 0.004, 0.0125)
 _LADDER = 6  # budgets up to the given one that the front is searched at
+_ON_A_RUNG = 25  # questions to the planner for each of the smaller budgets
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,7 @@ def plan_training(
         rate = tuner.best_rate(chosen[named.RANDOM].scheme(base))
         tuner = replace(tuner, how=replace(how, rate=rate))
         analysis = analyse(planner, base, parts, tuner.accuracies)
-        tell("search")
-        found, points = _search(planner, base, analysis.problem)
+        found, points = _search(planner, base, analysis.problem, tell)
         candidates = {*chosen.values(), *(p.candidate for p in points)}
         measured = tuner.accuracies({c: c.scheme(base) for c in candidates})
         others = tuner.without_scheme(base)
@@ -219,35 +220,31 @@ def _check_the_classifier(planner: Planner, base: Scheme) -> None:
     )
 
 
-def _search(planner: Planner, base: Scheme, problem: Problem) -> tuple[Found, list[Point]]:
+def _search(
+    planner: Planner, base: Scheme, problem: Problem, tell: Callable[[str], None]
+) -> tuple[Found, list[Point]]:
     """The best scheme for the budget, and the front of it and of the best ones for less."""
-    points: dict[Candidate, Point] = {}
+    asked = itertools.count(1)
 
     def admits(candidate: Candidate, ram: int) -> bool:
-        cost = planner.cost(candidate.scheme(base))
-        points[candidate] = Point(candidate, cost, problem.gain(candidate))
-        return replace(planner.budget, ram_bytes=ram).admits(cost)
+        tell(f"search, question {next(asked)} to the planner")
+        return planner.admits(candidate.scheme(base), replace(planner.budget, ram_bytes=ram))
 
-    ram = planner.budget.ram_bytes
-    lowest = planner.cost(base).ram_bytes
-    admits(Candidate(), ram)
+    ram, lowest = planner.budget.ram_bytes, planner.cost(base).ram_bytes
     found = search(problem, lambda c: admits(c, ram))
+    best = [Candidate(), found.best]
     for budget in np.linspace(ram, lowest, _LADDER + 1)[1:-1].astype(int):
         less = ram - int(budget)
-        depths = tuple(replace(d, room=d.room - less) for d in problem.depths)
-        search(
-            replace(problem, depths=depths),
+        rung = search(
+            replace(problem, depths=tuple(replace(d, room=d.room - less) for d in problem.depths)),
             lambda c, limit=int(budget): admits(c, limit),
+            confirmations=_ON_A_RUNG,
             refused=found.refused,
+            evolve=False,
         )
-    within = [p for p in points.values() if planner.budget.admits(p.cost)]
-    return found, _thinned(front(within), found.best)
-
-
-def _thinned(points: list[Point], best: Candidate) -> list[Point]:
-    """At most twice the ladder, the best among them."""
-    step = max(1, -(-len(points) // (2 * _LADDER)))
-    return [p for i, p in enumerate(points) if i % step == 0 or p.candidate == best]
+        best.append(rung.best)
+    points = (Point(c, planner.cost(c.scheme(base)), problem.gain(c)) for c in dict.fromkeys(best))
+    return found, front([p for p in points if planner.budget.admits(p.cost)])
 
 
 def _measured(result: Mapping[str, object], count: int) -> Measured:

@@ -23,7 +23,7 @@ from .candidates import Candidate, Depth, Layer, Problem
 
 Fits = Callable[[Candidate], bool]
 UNIT = 32  # bytes; the knapsack counts whole ones, never too many
-CONFIRMATIONS = 150  # questions to the planner
+CONFIRMATIONS = 100  # questions to the planner
 STATES = 200_000  # of the best-first search
 _PARENTS = 8
 
@@ -45,8 +45,10 @@ def search(
     confirmations: int = CONFIRMATIONS,
     refused: Sequence[Candidate] = (),
     seed: int = 0,
+    evolve: bool = True,
 ) -> Found:
-    """fits: asks the planner. refused: what is known not to fit. Deterministic.
+    """fits: asks the planner. refused: what is known not to fit. evolve: go on by mutations when
+    the exact search has asked too often, else with the best that was admitted. Deterministic.
 
     The classifier alone always is an answer, also when it does not fit.
     """
@@ -54,7 +56,10 @@ def search(
     best = _exact(problem, asked)
     if best is not None:
         return Found(best, problem.gain(best), True, asked.refused)
-    best = _evolve(problem, asked, seed)
+    if evolve:
+        best = _evolve(problem, asked, seed)
+    else:
+        best = max((Candidate(), *asked.admitted), key=problem.gain)
     return Found(best, problem.gain(best), False, asked.refused)
 
 
