@@ -46,15 +46,14 @@ TO_INT8 = (
     lower_requantize.PASS,
 )
 TO_FLOAT32 = (legalize_layout.PASS, eliminate_dead_nodes.PASS)
-TO_TRAINING = (
+TO_LEARNABLE = (
     legalize_layout.PASS,
     eliminate_dead_nodes.PASS,
     fold_qdq.PASS,
     replace_classifier.PASS,
     lower_requantize.PASS,
-    select_updates.PASS,
-    build_backward.PASS,
 )
+TO_TRAINING = (*TO_LEARNABLE, select_updates.PASS, build_backward.PASS)
 TO_FLOAT_TRAINING = (
     legalize_layout.PASS,
     eliminate_dead_nodes.PASS,

@@ -36,6 +36,7 @@ from .recover_accuracy import FineTune, FineTuned, recover_accuracy
 from .toolchain.compile_c import firmware
 from .toolchain.firmware import Firmware, build_firmware
 from .train.scheme import Scheme, read_scheme
+from .trust.learning_files import learning_of
 from .trust.project import Protection, check_protectable, development_device, write_protected
 
 __all__ = [
@@ -132,7 +133,7 @@ def compile_model(
     machine, folder = load_board(board), Path(out)
     trust = Protection(trust) if isinstance(trust, str) else trust
     if trust is not None:
-        check_protectable(machine, dtype, learns=train is not None)
+        check_protectable(machine, dtype)
     context = PassContext(print_after=print_after, progress=progress)
     graph = canonical(source, context, name=name, bind=bind)
     scheme = train if train is None or isinstance(train, Scheme) else read_scheme(train)
@@ -151,10 +152,13 @@ def compile_model(
     if strict and context.notes:
         raise CompileError("not compiled, because of --strict:\n  " + "\n  ".join(context.notes))
     if trust is not None:
+        learning = None
+        if network is not None and scheme is not None and program.train is not None:
+            learning = learning_of(network, program.train.graph, scheme)
         for_device = development_device()
         report = write_protected(
             folder, program.graph, machine, trust, for_device, context,
-            sample=program.sample, ram=ram, flash=flash, pictures=pictures,
+            learning=learning, sample=program.sample, ram=ram, flash=flash, pictures=pictures,
         )  # fmt: skip
         return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))
     with context.step("emit"):

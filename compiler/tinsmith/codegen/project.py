@@ -25,7 +25,8 @@ from .program import Program
 GRAPH_FILE = "graph.tin"
 TRAINING_FILE = "train.tin"  # the planned training graph of a model that learns
 NETWORK_FILE = "network.tin"  # the quantised network that a model that learns came from
-_GRAPHS = (GRAPH_FILE, TRAINING_FILE, NETWORK_FILE)
+SCHEME_FILE = "scheme.json"  # how a protected model learns
+_GRAPHS = (GRAPH_FILE, TRAINING_FILE, NETWORK_FILE, SCHEME_FILE)
 SAMPLE_FILE = "sample.npz"  # the embedded sample as `run` reads it: in ONNX layout
 MANIFEST_FILE = "manifest.json"  # of a protected project, with the folders of its two images:
 NONSECURE_FOLDER, SECURE_FOLDER = "nonsecure", "secure"
@@ -65,8 +66,10 @@ def write_project(folder: Path, program: Program) -> int:
     return view.weights_bytes
 
 
-def write_oracle(folder: Path, graph: Graph, sample: Sequence[Array]) -> None:
-    """Write only what a protected project has of the unprotected model: graph and sample.
+def write_oracle(
+    folder: Path, graph: Graph, sample: Sequence[Array], train: Graph | None = None
+) -> None:
+    """Write only what a protected project has of the unprotected model: graphs and sample.
 
     What an earlier compile left in `folder` goes first. Raises CompileError as `write_project`.
     """
@@ -77,6 +80,9 @@ def write_oracle(folder: Path, graph: Graph, sample: Sequence[Array]) -> None:
         (folder / "CMakeLists.txt").unlink(missing_ok=True)
         text = print_graph(graph)
         (folder / GRAPH_FILE).write_text(text, encoding="utf-8", newline="\n")
+        if train is not None:
+            text = print_graph(train)
+            (folder / TRAINING_FILE).write_text(text, encoding="utf-8", newline="\n")
         _write_sample(folder / SAMPLE_FILE, graph, sample)
     except OSError as error:
         raise CompileError(f"cannot write the project: {error}") from error

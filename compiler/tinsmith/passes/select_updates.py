@@ -28,7 +28,8 @@ NAME = "select_updates"
 def run(graph: Graph, context: PassContext) -> Graph:
     scheme: Scheme = context.options["scheme"]
     scores: Mapping[str, Array] = context.options.get("channel_scores", {})
-    chosen = resolve(scheme, graph)
+    # Of a protected model: as in the plain one, whose channels are in another order.
+    chosen: Mapping[str, Selection] = context.options.get("selections") or resolve(scheme, graph)
     rewriter = Rewriter(graph, NAME)
     crossed: set[Value] = set()
     for node in graph.nodes:

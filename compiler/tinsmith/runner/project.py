@@ -12,12 +12,13 @@ import numpy as np
 
 from ..codegen.project import read_graph
 from ..codegen.report import read_report
-from ..errors import InternalError, Refused
+from ..errors import CompileError, InternalError, Refused
 from ..ir.dtypes import Array
 from ..ir.graph import Graph
 from ..machine.board import Board, emulated, load_board
 from ..quant.samples import load_samples, match_samples
 from ..toolchain.compile_c import firmware
+from ..trust.manifest import check_manifest
 from .protocol import REFUSED, Result, Sample
 
 Inputs = Mapping[str, Array] | Array | str | Path
@@ -63,6 +64,18 @@ def device_samples(graph: Graph, inputs: Inputs) -> list[Array]:
         return load_samples(inputs, graph)
     named = inputs if isinstance(inputs, Mapping) else {"x": inputs}
     return match_samples(named, graph)
+
+
+def check_images(project: Project) -> None:
+    """Raises NotAuthentic when the images of a protected project are not those of its manifest,
+    CompileError when they cannot run here."""
+    check_manifest(project.folder)
+    if project.board.twin:
+        raise CompileError(
+            f"the images of {project.board.name} do not run here: its twin divides its memory "
+            "in another way",
+            hint=f"protect it for {project.board.twin} too, and run that",
+        )
 
 
 def count_instructions(board: Board, results: list[Result]) -> Array | None:

@@ -12,12 +12,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..codegen.project import NONSECURE_FOLDER, SAMPLE_FILE, SECURE_FOLDER, write_project
+from ..codegen.project import (
+    NONSECURE_FOLDER,
+    SAMPLE_FILE,
+    SECURE_FOLDER,
+    read_training_graph,
+    write_project,
+)
 from ..codegen.schedule import schedule
 from ..ir.graph import Stage
 from ..pass_manager import PassContext
 from ..toolchain.firmware import build_firmware
-from ..trust.images import build_worlds, read_worlds
+from ..trust.images import build_worlds, read_locked_training, read_worlds
 from .project import Project
 
 
@@ -26,10 +32,16 @@ def unprotected(project: Project) -> Generator[Project]:
     """The model of a protected project compiled for its board, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
         folder = Path(temporary)
-        graph = replace(project.graph, stage=Stage.QUANTIZED)
-        program = schedule(graph, project.board, None, False, PassContext())
+        context, learns = PassContext(), bool(project.graph.updates)
+        graph = replace(project.graph, stage=Stage.TRAINING if learns else Stage.QUANTIZED)
+        program = schedule(graph, project.board, None, False, context)
+        train = None
+        if learns:
+            graph = replace(read_training_graph(project.folder), stage=Stage.TRAINING)
+            program = replace(program, train=schedule(graph, project.board, None, False, context))
+            train = program.train.graph if program.train else None
         write_project(folder, program)
-        build_firmware(folder, program.graph, project.board)
+        build_firmware(folder, program.graph, project.board, train=train)
         shutil.copy(project.folder / SAMPLE_FILE, folder)
         yield Project(folder, program.graph, project.board)
 
@@ -46,5 +58,6 @@ def traced(project: Project) -> Generator[Project]:
             shutil.copytree(project.folder / world, folder / world)
         shutil.copy(project.folder / SAMPLE_FILE, folder)
         nonsecure, secure = read_worlds(folder)
-        build_worlds(folder, project.board, nonsecure, secure, quota=None, trace=True)
+        train = read_locked_training(folder)
+        build_worlds(folder, project.board, nonsecure, secure, quota=None, trace=True, train=train)
         yield Project(folder, nonsecure, project.board)

@@ -13,10 +13,16 @@ from ..ir.dtypes import Array
 from ..ir.graph import Graph
 from ..quant.arithmetic import dequantize_array
 from ..toolchain.compile_c import rebuild_if_changed
-from ..trust.manifest import check_manifest
 from .execute import PROCESSES, Progress, run_samples
 from .learnt import boot
-from .project import Inputs, Project, check_status, count_instructions, device_samples
+from .project import (
+    Inputs,
+    Project,
+    check_images,
+    check_status,
+    count_instructions,
+    device_samples,
+)
 from .protocol import Sample
 
 
@@ -87,13 +93,7 @@ def run_project(
     must be those of its manifest. Raises NotAuthentic.
     """
     if project.protected:
-        check_manifest(project.folder)
-        if project.board.twin:
-            raise CompileError(
-                f"the images of {project.board.name} do not run here: its twin divides its memory "
-                "in another way",
-                hint=f"protect it for {project.board.twin} too, and run that",
-            )
+        check_images(project)
     else:
         rebuild_if_changed(project.folder, project.board)
     elf = project.elf()

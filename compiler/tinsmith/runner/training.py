@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 
@@ -12,37 +12,59 @@ import numpy as np
 from ..codegen.project import read_training_graph
 from ..codegen.state import StateBlock
 from ..codegen.training import base_hash
-from ..errors import BadInput, InternalError
+from ..errors import BadInput, InternalError, Refused
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Graph, Value
+from ..trust.images import read_locked_training
+from ..trust.learning_files import read_orders
+from ..trust.state_order import to_locked, to_plain
 from .execute import Progress, run_sequence
-from .project import Inputs, Project, count_instructions, device_samples, open_project
-from .protocol import Command, Result, Sample
+from .project import (
+    Inputs,
+    Project,
+    check_images,
+    count_instructions,
+    device_samples,
+    open_project,
+)
+from .protocol import REFUSED, Command, Result, Sample
 
 State = Mapping[Value, Array]
 
 
 @dataclass(frozen=True)
 class TrainingProject:
-    """A compiled project that learns, read back. graph: its training graph."""
+    """A compiled project that learns, read back.
+
+    graph: its training graph; states are in its order. locked, orders: of a protected project the
+    training graph of the non-secure image, and where the elements of every state lie there.
+    """
 
     project: Project
     graph: Graph
+    locked: Graph | None = None
+    orders: tuple[Array, ...] = ()
 
     @cached_property
     def block(self) -> StateBlock:
-        return StateBlock.of(self.graph)
+        """How the device holds the state; the keys are values of `graph`."""
+        block = StateBlock.of(self.locked or self.graph)
+        if self.locked is None:
+            return block
+        names = dict(zip(self.locked.state, self.graph.state, strict=True))
+        return replace(block, offsets={names[v]: at for v, at in block.offsets.items()})
 
     @cached_property
     def base_hash(self) -> bytes:
         """What stores and deltas of the model are bound to, 32 bytes."""
-        return bytes.fromhex(base_hash(self.graph))
+        return bytes.fromhex(base_hash(self.locked or self.graph))
 
     def pack(self, state: State) -> Array:
         """The state as the device holds it: uint8[STATE_BYTES]."""
         packed = np.zeros(self.block.bytes, np.uint8)
         for value, offset in self.block.offsets.items():
-            raw = np.ascontiguousarray(state[value]).tobytes()
+            array = np.ascontiguousarray(state[value])
+            raw = self._moved(to_locked, value, array).tobytes()
             packed[offset : offset + len(raw)] = np.frombuffer(raw, np.uint8)
         return packed
 
@@ -53,12 +75,17 @@ class TrainingProject:
     def unpack(self, packed: Array) -> dict[Value, Array]:
         """The inverse of `pack`, in the order of `graph.state`."""
         raw, offsets = packed.tobytes(), self.block.offsets
-        return {
-            value: np.frombuffer(raw, value.type.dtype.numpy, value.type.elements, offsets[value])
-            .reshape(value.type.shape)
-            .copy()
-            for value in self.graph.state
-        }
+        found: dict[Value, Array] = {}
+        for value in self.graph.state:
+            type_ = value.type
+            flat = np.frombuffer(raw, type_.dtype.numpy, type_.elements, offsets[value])
+            found[value] = self._moved(to_plain, value, flat.reshape(type_.shape).copy())
+        return found
+
+    def _moved(self, move: Callable[[Array, Array], Array], value: Value, array: Array) -> Array:
+        if self.locked is None:
+            return array
+        return move(array, self.orders[self.graph.state.index(value)])
 
     def steps(
         self, samples: Sequence[Array], given: Array, rates: Array
@@ -102,7 +129,11 @@ class TrainResult:
 def open_training(folder: str | PathLike[str]) -> TrainingProject:
     """Raises CompileError when the folder is not a compiled project that learns."""
     project = open_project(folder)
-    return TrainingProject(project, read_training_graph(project.folder))
+    graph = read_training_graph(project.folder)
+    if not project.protected:
+        return TrainingProject(project, graph)
+    locked = read_locked_training(project.folder)
+    return TrainingProject(project, graph, locked, read_orders(project.folder))
 
 
 def train_steps(
@@ -145,6 +176,8 @@ def train_project(
     commands.append(Sample((), command=Command.GET_STATE))
     types.append([training.state_type])
     project = training.project
+    if project.protected:
+        check_images(project)
     results = run_sequence(project.elf(), project.board, types, commands, progress=progress)
     steps = results[-1 - count : -1]
     _check(steps)
@@ -192,5 +225,11 @@ def check_rates(rates: Array | float, count: int) -> Array:
 
 def _check(results: Sequence[Result]) -> None:
     for index, result in enumerate(results):
+        if result.status == REFUSED:
+            raise Refused(
+                f"step {index}: the secure world refused to authorise it; the weights are as they "
+                "were",
+                hint="its quota of queries per boot is used up",
+            )
         if result.status != 0:
             raise InternalError(f"step {index}: the model returned status {result.status}")

@@ -41,10 +41,11 @@ def build_host_pair(
     quota: int | None,
     debug: bool,
     trace: bool = False,
+    train: Graph | None = None,
 ) -> PairFirmware:
     """As `secure_image.build_pair`. The secure program is started, and starts the other one."""
     del debug
-    client = _build_client(project_dir / NONSECURE_FOLDER, board, nonsecure, trace)
+    client = _build_client(project_dir / NONSECURE_FOLDER, board, nonsecure, train, trace)
     server = _build_server(project_dir / SECURE_FOLDER, board, secure, quota, client.elf)
     elf = firmware(project_dir, trace=trace)
     elf.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +55,10 @@ def build_host_pair(
     return PairFirmware(replace(server, elf=sealed), replace(client, elf=elf))
 
 
-def _build_client(folder: Path, board: Board, graph: Graph, trace: bool) -> Firmware:
-    write_harness(folder, board, [ModelBinding.of(graph)])
+def _build_client(
+    folder: Path, board: Board, graph: Graph, train: Graph | None, trace: bool
+) -> Firmware:
+    write_harness(folder, board, [ModelBinding.of(graph, train)])
     _copy(_CLIENT, folder / "harness")
     elf = build(folder, board, trace=trace)
     name = ModelBinding.of(graph).name

@@ -76,13 +76,14 @@ def build_pair(
     debug: bool,
     trace: bool = False,
     zone: TrustZone | None = None,
+    train: Graph | None = None,
 ) -> PairFirmware:
     """Compile and link what `write_project` wrote into `nonsecure/` and `secure/<graph name>/`.
 
     secure: a graph per gateway call. quota: queries per boot; None: any number. debug: on an
     emulated board the secure image ends the emulator where it would reset, and says why. trace:
     the non-secure image reports every node, and both go to `build/trace/`. zone: the division of
-    memory; None: the board's.
+    memory; None: the board's. train: the training graph of `nonsecure`, if any.
 
     Returns the sizes and stacks of both; `build/secure.elf` starts `build/firmware.elf`.
     Raises CompileError for a board without a secure world, and as `build_firmware`.
@@ -96,11 +97,13 @@ def build_pair(
     objects = [Path("..") / SECURE_FOLDER / "build" / _GATEWAY]
     other_board = non_secure_board(board, zone)
     if trace:
-        write_harness(other, other_board, [ModelBinding.of(nonsecure)])
+        write_harness(other, other_board, [ModelBinding.of(nonsecure, train)])
         elf = build(other, other_board, trace=True, objects=objects)
         nonsecure_firmware = Firmware(elf, measure_sizes(elf, ()), None)
     else:
-        nonsecure_firmware = build_firmware(other, nonsecure, other_board, objects=objects)
+        nonsecure_firmware = build_firmware(
+            other, nonsecure, other_board, train=train, objects=objects
+        )
     return seal_pair(project_dir, zone, secure_firmware, nonsecure_firmware, trace=trace)
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..codegen.project import NONSECURE_FOLDER, SECURE_FOLDER, read_graph
+from ..codegen.project import (
+    NONSECURE_FOLDER,
+    SECURE_FOLDER,
+    TRAINING_FILE,
+    read_graph,
+    read_training_graph,
+)
 from ..ir.graph import Graph
 from ..machine.board import Board
 from ..toolchain.host_pair import build_host_pair
@@ -20,13 +26,17 @@ def build_worlds(
     *,
     quota: int | None,
     trace: bool = False,
+    train: Graph | None = None,
 ) -> PairFirmware:
     """Compile and link `folder/nonsecure` and `folder/secure/<graph>` into `folder/build`.
 
     quota: queries per boot; None: any number. trace: the non-secure image reports every node.
+    train: the training graph of `nonsecure`, if any.
     """
     build = build_host_pair if board.is_host else build_pair
-    return build(folder, board, nonsecure, secure, quota=quota, debug=True, trace=trace)
+    return build(
+        folder, board, nonsecure, secure, quota=quota, debug=True, trace=trace, train=train
+    )
 
 
 def read_worlds(folder: Path) -> tuple[Graph, list[Graph]]:
@@ -38,3 +48,9 @@ def read_worlds(folder: Path) -> tuple[Graph, list[Graph]]:
     calls = sum(n.op.name == "authorize" for n in nonsecure.nodes)
     gates = [f"{nonsecure.name}_gate{call}" for call in range(calls)]
     return nonsecure, [read_graph(folder / SECURE_FOLDER / gate) for gate in gates]
+
+
+def read_locked_training(folder: Path) -> Graph | None:
+    """The PLANNED training graph of the non-secure image; None when it does not learn."""
+    nonsecure = folder / NONSECURE_FOLDER
+    return read_training_graph(nonsecure) if (nonsecure / TRAINING_FILE).is_file() else None

@@ -99,7 +99,7 @@ def join(parts: Partition, seed: int = 0) -> Graph:
 
 
 def join_graphs(nonsecure: Graph, secure: Sequence[Graph], seed: int = 0) -> Graph:
-    """`join` of graphs that were read from a project."""
+    """`join` of graphs that were read from a project, or of one that learns."""
     rewriter = Rewriter(nonsecure, "join_trust")
     pads: dict[Value, Value] = {}
     for node in nonsecure.nodes:
@@ -107,7 +107,7 @@ def join_graphs(nonsecure: Graph, secure: Sequence[Graph], seed: int = 0) -> Gra
             _inline(secure[node.attrs.call], node, rewriter, pads, seed)
         else:
             rewriter.keep(node)
-    joined = rewriter.finish(stage=Stage.QUANTIZED)
+    joined = rewriter.finish(stage=Stage.TRAINING if nonsecure.updates else Stage.QUANTIZED)
     verify(joined, "after join_trust")
     return joined
 

@@ -20,8 +20,16 @@ from ..codegen.project import (
     write_oracle,
     write_project,
 )
-from ..codegen.report import Report, TrustReport, make_report, read_report, write_report
+from ..codegen.report import (
+    Report,
+    TrustReport,
+    add_training,
+    make_report,
+    read_report,
+    write_report,
+)
 from ..codegen.schedule import schedule
+from ..codegen.training import inference_graph
 from ..errors import CompileError, InternalError
 from ..ir.dtypes import Array
 from ..ir.graph import Graph, Stage
@@ -32,10 +40,13 @@ from ..machine.trust_zone import load_trust_zone
 from ..pass_manager import PassContext
 from ..plan.timeline import draw_arena
 from ..quant.samples import load_samples
+from ..toolchain.secure_image import PairFirmware
 from ..toolchain.sizes import check_budget
 from . import keys
 from .cut import MODES
 from .images import build_worlds
+from .learning import Learning, LockedLearning, lock_learning
+from .learning_files import read_learning, write_learning
 from .manifest import NONSECURE_IMAGE, SECURE_IMAGE, Manifest, image_hash, write_manifest
 from .partition import Partition, partition
 
@@ -73,15 +84,10 @@ def development_device() -> Device:
     return Device(DEVELOPMENT, keys.random_key(), Ed25519PrivateKey.generate())
 
 
-def check_protectable(board: Board, dtype: str, *, learns: bool) -> None:
+def check_protectable(board: Board, dtype: str) -> None:
     """Raises CompileError for what no mode can divide, or no board can hold."""
     if not board.is_host:
         load_trust_zone(board.name)
-    if learns:
-        raise CompileError(
-            "a model that learns cannot be protected: its scheme names channels in natural order",
-            hint="leave out --train or --trust",
-        )
     if dtype == "float32":
         raise CompileError(
             "a float32 network cannot be protected: its sums depend on the order of channels",
@@ -97,6 +103,7 @@ def write_protected(
     device: Device,
     context: PassContext,
     *,
+    learning: Learning | None = None,
     sample: Sequence[Array] | None = None,
     ram: int | None = None,
     flash: int | None = None,
@@ -104,19 +111,21 @@ def write_protected(
 ) -> Report:
     """Divide a PLANNED graph, write and build both worlds into `folder`, sign; returns the report.
 
-    sample: one array per graph input, for the self-test. ram, flash: budgets of the non-secure
-    image in bytes. Raises CompileError when there is no legal cut, DoesNotFit, MissingTool.
+    learning: of a graph that learns. sample: one array per graph input, for the self-test. ram,
+    flash: budgets of the non-secure image in bytes.
+    Raises CompileError when there is no legal cut, DoesNotFit, MissingTool.
     """
     given = list(sample) if sample is not None else random_sample(graph)
     with context.step("partition"):
-        plain = replace(graph, stage=Stage.QUANTIZED)
-        divided = partition(plain, protection.mode, device.key, protection.cut)
-    nonsecure = schedule(divided.nonsecure, board, None, False, context)
+        divided, locked = _divide(graph, protection, device, learning)
+    nonsecure = _nonsecure_program(divided.nonsecure, locked, board, context)
     nonsecure = replace(nonsecure, sample=given, expected=run(graph, given))
     secure = [schedule(part, board, None, False, context) for part in divided.secure]
     with context.step("emit"):
-        write_oracle(folder, graph, given)
+        write_oracle(folder, graph, given, learning.plain if learning else None)
         weights_bytes = _write_worlds(folder, nonsecure, secure)
+        if learning is not None and locked is not None:
+            write_learning(folder, learning, locked)
     if pictures:
         with context.step("draw_arena"):
             title = f"{nonsecure.c_name}, non-secure"
@@ -128,6 +137,7 @@ def write_protected(
             nonsecure.graph,
             [part.graph for part in secure],
             quota=protection.quota,
+            train=nonsecure.train.graph if nonsecure.train else None,
         )
     check_budget(images.nonsecure.sizes, board, ram=ram, flash=flash, node=nonsecure.peak_node)
     report = make_report(
@@ -144,11 +154,7 @@ def write_protected(
     report.macs = sum(n.op.macs(n) for n in graph.nodes)
     report.trust = _trust_report(divided, protection, device, board)
     report.gateway_calls = len(divided.secure)
-    report.flash_bytes = images.nonsecure.sizes.flash_bytes
-    report.model_flash_bytes = images.nonsecure.sizes.model_flash_bytes
-    report.ram_bytes = images.nonsecure.sizes.ram_bytes
-    report.secure_flash_bytes = images.secure.sizes.flash_bytes
-    report.secure_ram_bytes = images.secure.sizes.ram_bytes
+    _add_sizes(report, images, nonsecure.train)
     write_manifest(folder, _manifest(folder, report).signed(device.signer))
     write_report(folder, report)
     return report
@@ -176,7 +182,8 @@ def protect_project(
     folder, out = Path(folder), Path(out)
     root, known = keys.read_secret(Path(secret)), read_report(folder)
     graph, board = read_graph(folder), load_board(known.board)
-    check_protectable(board, known.dtype, learns=bool(known.train_nodes))
+    check_protectable(board, known.dtype)
+    learning = read_learning(folder) if known.train_nodes else None
     if out.resolve() == folder.resolve():
         raise CompileError(f"{out} is the project itself", hint="choose another folder with -o")
     was = known.trust
@@ -189,8 +196,30 @@ def protect_project(
     sample = [array[0] for array in load_samples(folder / SAMPLE_FILE, graph)]
     whose = Device(device, key, signer)
     return write_protected(
-        out, graph, board, protection, whose, context, sample=sample, pictures=pictures
-    )
+        out, graph, board, protection, whose, context,
+        learning=learning, sample=sample, pictures=pictures,
+    )  # fmt: skip
+
+
+def _divide(
+    graph: Graph, protection: Protection, device: Device, learning: Learning | None
+) -> tuple[Partition, LockedLearning | None]:
+    if learning is None:
+        graph = replace(graph, stage=Stage.QUANTIZED)
+        return partition(graph, protection.mode, device.key, protection.cut), None
+    divided = partition(learning.base, protection.mode, device.key, protection.cut)
+    mode, cut = divided.mode, protection.cut
+    return divided, lock_learning(learning, divided.nonsecure, mode, device.key, cut)
+
+
+def _nonsecure_program(
+    graph: Graph, locked: LockedLearning | None, board: Board, context: PassContext
+) -> Program:
+    """What the non-secure image computes; of a model that learns both programs."""
+    if locked is None:
+        return schedule(graph, board, None, False, context)
+    program = schedule(inference_graph(locked.graph), board, None, False, context)
+    return replace(program, train=schedule(locked.graph, board, None, False, context))
 
 
 def _write_worlds(folder: Path, nonsecure: Program, secure: Sequence[Program]) -> int:
@@ -200,6 +229,17 @@ def _write_worlds(folder: Path, nonsecure: Program, secure: Sequence[Program]) -
     for program in secure:
         write_project(folder / SECURE_FOLDER / program.graph.name, program)
     return write_project(folder / NONSECURE_FOLDER, nonsecure)
+
+
+def _add_sizes(report: Report, images: PairFirmware, train: Program | None) -> None:
+    report.flash_bytes = images.nonsecure.sizes.flash_bytes
+    report.model_flash_bytes = images.nonsecure.sizes.model_flash_bytes
+    report.ram_bytes = images.nonsecure.sizes.ram_bytes
+    report.secure_flash_bytes = images.secure.sizes.flash_bytes
+    report.secure_ram_bytes = images.secure.sizes.ram_bytes
+    if train is not None:
+        add_training(report, train)
+        report.train_ram_bytes = report.ram_bytes
 
 
 def _trust_report(

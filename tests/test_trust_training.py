@@ -1,0 +1,210 @@
+"""Protected models that learn: state and outputs of the plain simulator, bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinsmith import paths
+from tinsmith.errors import CompileError, NotAuthentic, Refused
+from tinsmith.ir.dtypes import Array
+from tinsmith.pipeline import compile_model
+from tinsmith.runner.compare import verify
+from tinsmith.runner.execute import run_sequence
+from tinsmith.runner.export import export_learnt
+from tinsmith.runner.learn import Settings, learn
+from tinsmith.runner.project import device_samples
+from tinsmith.runner.protocol import Command, Sample
+from tinsmith.runner.run import run
+from tinsmith.runner.store import DeviceStore
+from tinsmith.runner.training import TrainingProject, open_training, train_steps
+from tinsmith.train.scheme import Scheme, Update
+from tinsmith.train.simulate import Trainer
+from tinsmith.trust import keys
+from tinsmith.trust.manifest import SECURE_IMAGE
+from tinsmith.trust.project import Protection, protect_project
+
+HOST, BOARD = "host", "mps2-an505"
+STEPS = 40
+LAST = Update(last=1, bias=True, weights=0.5)
+PART = Update(last=2, bias=True, weights=0.5)
+WHOLE = Update(last=2, bias=True, weights=1.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model of ours, what of it learns, and how it is protected."""
+
+    board: str
+    mode: str
+    name: str
+    scheme: Scheme
+
+    def compile(self, folder: Path, quota: int | None = None, cut: str | None = None) -> Path:
+        source = paths.GRAPHS / self.name
+        compile_model(
+            source / "model.onnx",
+            board=self.board,
+            out=folder,
+            calibrate=source / "calibration.npz",
+            train=self.scheme,
+            trust=Protection(self.mode, cut, quota),
+            pictures=False,
+        )
+        return folder
+
+    def samples(self, count: int = STEPS) -> tuple[Array, Array]:
+        data = np.load(paths.GRAPHS / self.name / "samples.npz")
+        return data["x"][:count], data["label"][:count].astype(np.int32)
+
+
+CASES = (
+    Case(HOST, "withhold", "digits_dscnn", Scheme(classes=10, update=(PART,))),
+    Case(HOST, "permute", "digits_resnet", Scheme(rule="residual4", update=(PART,))),
+    Case(
+        HOST, "coreguard-otp", "digits_dscnn",
+        Scheme(batch=3, momentum=0.9, weight_decay=1e-4, update=(LAST,)),
+    ),
+    Case(BOARD, "withhold", "digits_dscnn", Scheme(classes=10, update=(WHOLE,))),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.board}-{c.mode}-{c.name}")
+def test_learns_what_the_plain_model_learns(tmp_path: Path, case: Case) -> None:
+    folder = case.compile(tmp_path)
+    x, labels = case.samples()
+    training = open_training(folder)
+    assert any(not np.array_equal(o, np.arange(o.size)) for o in training.orders)
+    result = train_steps(folder, {"x": x}, labels, 0.01)
+    trainer = Trainer(training.graph)
+    start = dict(trainer.state)
+    rows = device_samples(training.project.graph, {"x": x})
+    for i, row in enumerate(zip(*rows, strict=True)):
+        sample = trainer.encode(list(row))
+        assert np.array_equal(result.outputs[0][i], trainer.outputs(sample)[0])
+        assert result.losses[i] == np.float32(trainer.step(sample, int(labels[i]), 0.01))
+    for value, array in trainer.state.items():
+        assert np.array_equal(result.state[value], array), value.name
+    assert all(
+        not np.array_equal(start[v], trainer.state[v]) for v in list(training.graph.state)[:1]
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first case, with a quota of queries for each start."""
+    return CASES[0].compile(tmp_path_factory.mktemp("learning") / "project", quota=60)
+
+
+def test_the_device_does_not_hold_the_plain_state(folder: Path) -> None:
+    training = open_training(folder)
+    state = {v: training.graph.initializers[v] for v in training.graph.state}
+    rng = np.random.default_rng(5)
+    for value, array in state.items():
+        low, high = value.type.dtype.range
+        state[value] = rng.integers(low, high, array.shape, endpoint=True).astype(array.dtype)
+    packed = training.pack(state)
+    plain = TrainingProject(training.project, training.graph).pack(state)
+    assert packed.shape == plain.shape
+    assert np.mean(packed != plain) > 0.3
+    back = training.unpack(packed)
+    assert all(np.array_equal(back[v], a) for v, a in state.items())
+
+
+def test_a_refused_step_changes_nothing(tmp_path: Path) -> None:
+    folder = CASES[0].compile(tmp_path, quota=2)
+    training = open_training(folder)
+    x, labels = CASES[0].samples(4)
+    rows = device_samples(training.project.graph, {"x": x})
+    rates = np.full(4, 0.01, np.float32)
+    steps, types = training.steps(rows, labels[:, None], rates)
+    ask = Sample((), command=Command.GET_STATE)
+    project = training.project
+    results = run_sequence(
+        project.elf(), project.board, [*types[:2], [training.state_type], *types[2:],
+        [training.state_type]], [*steps[:2], ask, *steps[2:], ask],
+    )  # fmt: skip
+    assert [r.status for r in results] == [0, 0, 0, 8, 8, 0]
+    before, after = (results[i].outputs[0] for i in (2, 5))
+    assert np.array_equal(before, after)
+    fresh = training.pack({v: training.graph.initializers[v] for v in training.graph.state})
+    assert not np.array_equal(before, fresh)
+    with pytest.raises(Refused, match="step 2: the secure world refused"):
+        train_steps(folder, {"x": x}, labels, 0.01)
+
+
+def test_it_commits_rolls_back_and_answers_with_what_it_learnt(
+    folder: Path, tmp_path: Path
+) -> None:
+    x, labels = CASES[0].samples(48)
+    np.savez(tmp_path / "data.npz", x=x, y=labels)
+    copy = tmp_path / "simulated"
+    shutil.copytree(folder, copy)
+    settings = Settings(epochs=1, rate=0.01)
+    learnt = learn(folder, tmp_path / "data.npz", settings)
+    same = learn(copy, tmp_path / "data.npz", replace(settings, simulate=True))
+    assert learnt.history.losses == same.history.losses
+    assert (learnt.commit.counter, learnt.after) == (same.commit.counter, same.after)
+    for value, array in same.state.items():
+        assert np.array_equal(learnt.state[value], array)
+    files = export_learnt(learnt.training, learnt.state, learnt.commit.counter)
+    assert all(path.is_file() for path in files.values())
+    stored, counter = DeviceStore(learnt.training).load()
+    assert counter == learnt.commit.counter
+    assert all(np.array_equal(stored[v], a) for v, a in learnt.state.items())
+    assert verify(folder).ok
+    assert verify(folder, fresh=True).ok
+    answers = [run(folder, {"x": x}, fresh=f).device_outputs[0] for f in (True, False)]
+    assert not np.array_equal(*answers)
+
+
+def test_each_device_learns_in_its_own_order(folder: Path, tmp_path: Path) -> None:
+    keys.new_secret(tmp_path / "root.key")
+    x, labels = CASES[0].samples(20)
+    results = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        protect_project(folder, out, secret=tmp_path / "root.key", device=name, pictures=False)
+        results.append((open_training(out), train_steps(out, {"x": x}, labels, 0.01)))
+    (first, mine), (second, other) = results
+    assert first.base_hash != second.base_hash
+    assert [*map(len, first.orders)] == [*map(len, second.orders)]
+    assert np.array_equal(mine.losses, other.losses)
+    assert all(np.array_equal(mine.state[v], other.state[v]) for v in first.graph.state)
+    states = [t.pack(r.state) for t, r in results]
+    assert not np.array_equal(*states)
+
+
+def test_a_changed_image_does_not_learn(folder: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    image = changed / SECURE_IMAGE
+    data = bytearray(image.read_bytes())
+    data[len(data) // 4] ^= 1
+    image.write_bytes(data)
+    x, labels = CASES[0].samples(1)
+    with pytest.raises(NotAuthentic):
+        train_steps(changed, {"x": x}, labels, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "cut", "expected"),
+    [
+        (Scheme(update=(Update(index=0, bias=True),)), None, "a layer before the cut"),
+        (Scheme(update=(Update(node="*", bias=True),)), None, "before the cut"),
+        (Scheme(rule="stochastic", update=(PART,)), None, "random numbers"),
+        (Scheme(gradients="float32", update=(PART,)), None, "int8 gradients"),
+    ],
+    ids=["early", "all", "stochastic", "float32"],
+)
+def test_what_does_not_learn_says_why(
+    tmp_path: Path, scheme: Scheme, cut: str | None, expected: str
+) -> None:
+    case = Case(HOST, "withhold", "digits_dscnn", scheme)
+    with pytest.raises(CompileError, match=expected):
+        case.compile(tmp_path / "out", cut=cut)
+    assert not (tmp_path / "out").exists()
