@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from tinsmith import paths
+from tinsmith.attack.artefacts import read_artefacts
 from tinsmith.errors import CompileError, NotAuthentic, Refused
 from tinsmith.ir.dtypes import Array
 from tinsmith.pipeline import compile_model
+from tinsmith.runner.bench import bench, profile_step
 from tinsmith.runner.compare import verify
 from tinsmith.runner.execute import run_sequence
 from tinsmith.runner.export import export_learnt
@@ -24,9 +26,12 @@ from tinsmith.runner.store import DeviceStore
 from tinsmith.runner.training import TrainingProject, open_training, train_steps
 from tinsmith.train.scheme import Scheme, Update
 from tinsmith.train.simulate import Trainer
-from tinsmith.trust import keys
+from tinsmith.trust import keys, keystream
+from tinsmith.trust.learning_files import ORDERS_FILE
 from tinsmith.trust.manifest import SECURE_IMAGE
 from tinsmith.trust.project import Protection, protect_project
+
+from .test_trust_secrets import base64_arrays, files, numbers, tables
 
 HOST, BOARD = "host", "mps2-an505"
 STEPS = 40
@@ -179,6 +184,48 @@ def test_each_device_learns_in_its_own_order(folder: Path, tmp_path: Path) -> No
     assert not np.array_equal(*states)
 
 
+def test_a_step_is_measured_node_by_node(tmp_path: Path) -> None:
+    folder = CASES[-1].compile(tmp_path)
+    report = bench(folder)
+    step, plain = report.train_step_instructions, report.plain_instructions
+    assert step is not None
+    assert plain is not None
+    assert step > plain
+    nodes = profile_step(folder)
+    assert [n.node.op.name for n in nodes].count("authorize") == 1
+    assert 0.5 * step < sum(n.instructions for n in nodes) < step
+
+
+def test_the_orders_are_in_the_secure_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[Array] = []
+    draw = keystream.permutation
+
+    def recorded(key: bytes, label: str, size: int) -> Array:
+        orders.append(draw(key, label, size))
+        return orders[-1]
+
+    monkeypatch.setattr(keystream, "permutation", recorded)
+    folder = CASES[0].compile(tmp_path / "project")
+    x, labels = CASES[0].samples(3)
+    np.savez(tmp_path / "data.npz", x=x, y=labels)
+    learnt = learn(folder, tmp_path / "data.npz", Settings(epochs=1))
+    export_learnt(learnt.training, learnt.state, learnt.commit.counter)
+    assert orders
+    wide = [np.asarray(o, np.int64).tobytes() for o in orders]
+    secrets = tables(orders) + wide
+    held = (folder / "secure" / ORDERS_FILE).read_bytes()
+    assert any(secret in held for secret in wide)
+    checked = 0
+    for path, data in files(folder):
+        if "secure" not in path.relative_to(folder).parts and path.name != "secure.elf":
+            checked += 1
+            for form in (data, numbers(data), base64_arrays(data)):
+                assert not any(secret in form for secret in secrets), path
+    assert checked > 20
+
+
 def test_a_changed_image_does_not_learn(folder: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(folder, changed)
@@ -189,6 +236,14 @@ def test_a_changed_image_does_not_learn(folder: Path, tmp_path: Path) -> None:
     x, labels = CASES[0].samples(1)
     with pytest.raises(NotAuthentic):
         train_steps(changed, {"x": x}, labels, 0.01)
+    np.savez(tmp_path / "data.npz", x=x, y=labels)
+    with pytest.raises(NotAuthentic):
+        learn(changed, tmp_path / "data.npz", Settings(epochs=1))
+
+
+def test_what_learns_is_not_attacked(folder: Path) -> None:
+    with pytest.raises(CompileError, match="learns, and the attacks work on weights that stay"):
+        read_artefacts(folder)
 
 
 @pytest.mark.parametrize(

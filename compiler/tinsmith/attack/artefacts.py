@@ -46,6 +46,11 @@ def read_artefacts(folder: Path) -> Artefacts:
             f"{folder} is not a protected project",
             hint="compile with --trust, or `tinsmith protect`",
         )
+    if report.train_nodes:
+        raise CompileError(
+            f"{folder} learns, and the attacks work on weights that stay",
+            hint="compile the same model with --trust and without --train, and attack that",
+        )
     nonsecure, secure = read_worlds(folder)
     packed = packed_constants(nonsecure, report.board)
     check_image(firmware(folder), packed)

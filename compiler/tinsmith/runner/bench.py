@@ -22,7 +22,7 @@ from .project import Project, device_samples, open_project
 from .protected import traced, unprotected
 from .protocol import Sample, TraceRecord
 from .run import run_project
-from .training import open_training, train_project
+from .training import TrainingProject, open_training, train_project
 
 GATEWAY = "authorize"  # the operator that enters the secure world
 _RATE = 2.0**-10  # of the steps that are measured; their cost does not depend on it
@@ -115,15 +115,23 @@ def profile_step(folder: str | Path) -> list[NodeProfile]:
     """Instructions of every node of a training step, as `profile`."""
     training = open_training(folder)
     project = training.project
-    counter = _counter(project)
+    _counter(project)
+    if project.protected:
+        with traced(project) as pair:
+            return _profile_step(training, pair.elf(trace=True))
     build(project.folder, project.board, trace=True)
+    return _profile_step(training, project.elf(trace=True))
+
+
+def _profile_step(training: TrainingProject, elf: Path) -> list[NodeProfile]:
+    project = training.project
     label = training.graph.inputs[-2].type
     given = np.zeros((2, *label.shape), label.dtype.numpy)
     rows = [np.repeat(a, 2, axis=0) for a in embedded_sample(project)]
     commands, types = training.steps(rows, given, np.full(2, _RATE, np.float32))
-    records = trace_sequence(project.elf(trace=True), project.board, types, commands)
-    nodes = training.graph.nodes
-    return _by_node(nodes, records[len(records) // 2 :], counter)
+    records = trace_sequence(elf, project.board, types, commands)
+    nodes = (training.locked or training.graph).nodes
+    return _by_node(nodes, records[len(records) // 2 :], _counter(project))
 
 
 def _train_step(project: Project, sample: list[Array]) -> int | None:

@@ -127,11 +127,13 @@ class TrainResult:
 
 
 def open_training(folder: str | PathLike[str]) -> TrainingProject:
-    """Raises CompileError when the folder is not a compiled project that learns."""
+    """Raises CompileError when the folder is not a compiled project that learns, NotAuthentic when
+    the images of a protected one are not those of its manifest."""
     project = open_project(folder)
     graph = read_training_graph(project.folder)
     if not project.protected:
         return TrainingProject(project, graph)
+    check_images(project)
     locked = read_locked_training(project.folder)
     return TrainingProject(project, graph, locked, read_orders(project.folder))
 
@@ -176,8 +178,6 @@ def train_project(
     commands.append(Sample((), command=Command.GET_STATE))
     types.append([training.state_type])
     project = training.project
-    if project.protected:
-        check_images(project)
     results = run_sequence(project.elf(), project.board, types, commands, progress=progress)
     steps = results[-1 - count : -1]
     _check(steps)
