@@ -13,7 +13,7 @@ from ...ops._convolution import is_pointwise
 from ...ops.sgd_update import SgdWeightsAttrs
 from ..geometry import clamp_facts, conv_geometry
 from ..kernel import Constant, Kernel
-from . import _filters, average_pool, conv2d, reduce_mean
+from . import _filters, _pool, average_pool, conv2d, reduce_mean
 from .weight_update import taps_inside
 
 _FILTERS = 1  # position of `frozen` among a layer's inputs
@@ -184,7 +184,7 @@ KERNELS = (
         template="ops/average_pool.f32.c.j2",
         dtype=DType.FLOAT32,
         view=average_pool.view,
-        lead_bytes=average_pool.lead_bytes,
-        instructions=average_pool.instructions,
+        lead_bytes=_pool.lead_bytes,
+        instructions=_pool.instructions,
     ),
 )
