@@ -262,7 +262,7 @@ def test_cmake_builds_the_project(project: CompiledProject, tmp_path: Path) -> N
 
 
 def test_the_public_api_is_lazy_and_complete() -> None:
-    assert {"compile", "load", "quantize", "run", "verify"} == set(tinsmith.__all__)
+    assert {"compile", "load", "protect", "quantize", "run", "verify"} == set(tinsmith.__all__)
     assert all(callable(getattr(tinsmith, name)) for name in tinsmith.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tinsmith.nothing  # noqa: B018
