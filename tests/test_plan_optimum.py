@@ -103,7 +103,7 @@ def test_exact_betters_a_poor_plan(monkeypatch: pytest.MonkeyPatch):
     case = chain([32, 64, 16, 48, 80, 8], lead=12)
     monkeypatch.setattr(
         "tinsmith.plan.arena._search",
-        lambda problem, bound, budget: first_fit(problem, range(len(problem.bytes))),
+        lambda problem, bound, budget, tries: first_fit(problem, range(len(problem.bytes))),
     )
     poor, best = plan_arena(*case, 4), plan_arena(*case, 4, exact=True)
     monkeypatch.undo()

@@ -28,6 +28,7 @@ class LossGuard:
     the lowest so far plus `slack`: a rate three to four times too high does that soon.
 
     Attributes:
+        first_look: samples whose loss before training says what to expect.
         best: the lowest mean of a window, or what was expected before the first.
         broken: how often it has been broken.
     """
@@ -35,6 +36,7 @@ class LossGuard:
     window: int = 100
     factor: float = 1.5
     slack: float = 0.5
+    first_look: int = 20
     best: float = math.nan
     broken: int = 0
     _before: float = math.nan
@@ -42,8 +44,8 @@ class LossGuard:
 
     @classmethod
     def of_squares(cls) -> LossGuard:
-        """For a squared error, which has no size of its own."""
-        return cls(factor=3.0, slack=0.0)
+        """For a squared error: it has no size of its own, and a few samples may make most of it."""
+        return cls(factor=3.0, slack=0.0, first_look=100)
 
     @property
     def left(self) -> int:

@@ -13,7 +13,7 @@ from .guard import LossGuard, Verdict
 from .watch import EXPLODED, Canary, Watch
 
 Schedule = Literal["cosine", "constant"]
-_FIRST_LOOK = 20  # samples whose loss says what to expect
+_ANSWERS = 20  # samples whose answers are watched
 _GIVE_UP = 4  # halvings of the rate: a network that still explodes does so for another reason
 
 
@@ -83,8 +83,9 @@ def run_loop(
     """
     guard = guard or LossGuard()
     history, order = History(), np.random.default_rng(seed)
-    seen = _numbers(order.permutation(samples)[:_FIRST_LOOK])
-    guard.expect(float(np.mean(learner.look(seen))))
+    mixed = _numbers(order.permutation(samples))
+    guard.expect(float(np.mean(learner.look(mixed[: guard.first_look]))))
+    seen = mixed[:_ANSWERS]
     classes = [] if labels is None else [labels[i] for i in seen]
     watch = Watch(lambda: learner.answers(seen), classes, canary)
     scale, total, step = 1.0, epochs * samples, 0
