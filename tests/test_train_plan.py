@@ -1,4 +1,7 @@
-"""Scheme search: costs, fine-tunes, executors, the command. The search: test_train_plan_search."""
+"""Scheme search: costs, fine-tunes, executors, the command. The search: test_train_plan_search.
+
+Long: every step of one command, and every refusal.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Projects that learn: C on this machine (sanitized) and in the emulators against `run_step`."""
+"""Projects that learn: C on this machine (sanitized) and in the emulators against `run_step`.
+
+Long: every function of a project that learns is asked on the same few builds, slow to make.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`tinsmith train`: the device learns from a file, keeps it, and leaves it on the host."""
+"""`tinsmith train`: the device learns from a file, keeps it, and leaves it on the host.
+
+Long: every option and every refusal of one command, on shared builds.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from ...ops.sgd_update import SgdWeightsAttrs
 from ..geometry import clamp_facts, conv_geometry
 from ..kernel import Constant, Kernel
 from . import _filters, _pool, average_pool, conv2d, reduce_mean
-from .weight_update import taps_inside
+from .weight_update import shapes_view, taps_inside
 
 _FILTERS = 1  # position of `frozen` among a layer's inputs
 
@@ -49,30 +49,13 @@ def weights_view(node: Node, graph: Graph) -> Mapping[str, Any]:
     del graph
     attrs: SgdWeightsAttrs = node.attrs
     x, trained = node.inputs[1].type, node.inputs[3].type
-    _, kernel_h, kernel_w, channels = trained.shape
-    _, out_h, out_w, out_c = node.x.shape
-    per_group = out_c // attrs.groups
+    _, kernel_h, kernel_w, _ = trained.shape
     return {
-        "out_h": out_h,
-        "out_w": out_w,
-        "out_c": out_c,
-        "in_w": x.shape[2],
-        "saved_c": x.shape[3],
-        "channels": channels,
-        "kernel_h": kernel_h,
-        "kernel_w": kernel_w,
-        "row": kernel_h * kernel_w * channels,
-        "stride_h": attrs.strides[0],
-        "stride_w": attrs.strides[1],
-        "dilation_h": attrs.dilations[0],
-        "dilation_w": attrs.dilations[1],
-        "pad_top": attrs.pads[0],
-        "pad_left": attrs.pads[1],
-        "groups": attrs.groups,
+        **shapes_view(attrs, node.x, x, trained),
         "factor": attrs.factor,
         "moving": attrs.update_channels,
         "pointwise": is_pointwise((kernel_h, kernel_w), attrs) and attrs.strides == (1, 1),
-        "tiles": attrs.groups == 1 or per_group % 4 == 0,
+        "tiles": attrs.groups == 1 or node.x.shape[3] // attrs.groups % 4 == 0,
         "tap_rows": taps_inside(attrs, x.shape, node.x.shape, kernel_h, 0),
         "tap_columns": taps_inside(attrs, x.shape, node.x.shape, kernel_w, 1),
     }

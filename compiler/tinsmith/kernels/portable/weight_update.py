@@ -32,16 +32,15 @@ def optimizer_view(node: Node) -> Mapping[str, Any]:
     }
 
 
-def view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    """saved_c: channels of the saved input. pairs: two output channels at a time."""
-    del graph
-    attrs: WeightUpdateAttrs = node.attrs
-    _, out_h, out_w, out_c = node.x.shape
-    _, in_h, in_w, saved_c = node.inputs[_X].type.shape
-    _, kernel_h, kernel_w, channels = filters(node).shape
+def shapes_view(
+    attrs: ConvolutionAttrs, g: TensorType, x: TensorType, weights: TensorType
+) -> Mapping[str, Any]:
+    """Of a layer whose weights move by the gradient g and its saved input x. saved_c: x's channels;
+    channels: of one filter; row: elements of one."""
+    _, out_h, out_w, out_c = g.shape
+    _, in_h, in_w, saved_c = x.shape
+    _, kernel_h, kernel_w, channels = weights.shape
     return {
-        **optimizer_view(node),
-        "rule": getattr(attrs, "rule", ""),
         "out_h": out_h,
         "out_w": out_w,
         "out_c": out_c,
@@ -59,6 +58,17 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "pad_top": attrs.pads[0],
         "pad_left": attrs.pads[1],
         "groups": attrs.groups,
+    }
+
+
+def view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    """saved_c: channels of the saved input. pairs: two output channels at a time."""
+    del graph
+    attrs: WeightUpdateAttrs = node.attrs
+    return {
+        **optimizer_view(node),
+        **shapes_view(attrs, node.x, node.inputs[_X].type, filters(node)),
+        "rule": getattr(attrs, "rule", ""),
         "zero_point": node.inputs[_X].type.zero_point,
     }
 
