@@ -22,6 +22,7 @@ from .gate_view import GateView
 from .harness import ModelBinding, write_harness
 from .secure_image import NO_QUOTA, SECURE_ELF, PairFirmware
 from .sizes import measure_sizes
+from .update_view import UpdateView
 
 _SECURE = paths.RUNTIME_C / "secure"
 _BOTH = ("host/socket.c", "host/ts_host_world.h")
@@ -30,6 +31,7 @@ _SERVER = (
     "host/secure_main.c", "pad.c", "chacha20.c", "chacha20.h", "sha256.c", "sha256.h",
     "gateway.h", "ts_secure.h", *_BOTH,
 )  # fmt: skip
+_FOR_UPDATES = ("hmac.c", "hmac.h")
 
 
 def build_host_pair(
@@ -42,11 +44,12 @@ def build_host_pair(
     debug: bool,
     trace: bool = False,
     train: Graph | None = None,
+    update: UpdateView | None = None,
 ) -> PairFirmware:
     """As `secure_image.build_pair`. The secure program is started, and starts the other one."""
     del debug
     client = _build_client(project_dir / NONSECURE_FOLDER, board, nonsecure, train, trace)
-    server = _build_server(project_dir / SECURE_FOLDER, board, secure, quota, client.elf)
+    server = _build_server(project_dir / SECURE_FOLDER, board, secure, quota, client.elf, update)
     elf = firmware(project_dir, trace=trace)
     elf.parent.mkdir(parents=True, exist_ok=True)
     sealed = elf.with_name(SECURE_ELF)
@@ -66,7 +69,12 @@ def _build_client(
 
 
 def _build_server(
-    folder: Path, board: Board, graphs: Sequence[Graph], quota: int | None, image: Path
+    folder: Path,
+    board: Board,
+    graphs: Sequence[Graph],
+    quota: int | None,
+    image: Path,
+    update: UpdateView | None,
 ) -> Firmware:
     harness = folder / "harness"
     shutil.rmtree(harness, ignore_errors=True)
@@ -75,6 +83,10 @@ def _build_server(
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
     binding = render("secure/gateway_binding.c.j2", _binding(graphs, quota))
     (harness / "gateway_binding.c").write_text(binding)
+    if update is not None:
+        _copy(_FOR_UPDATES, harness)
+        text = render("secure/update_binding.c.j2", {"update": update})
+        (harness / "update_binding.c").write_text(text)
     text = render("secure/host/image_digest.c.j2", {"digest": digest})
     (harness / "host" / "image_digest.c").write_text(text)
     sources = sorted(p.relative_to(folder) for p in harness.rglob("*.c"))

@@ -26,6 +26,8 @@ from .harness import ModelBinding, write_harness
 from .image_record import write_record
 from .sizes import check_budget, measure_sizes
 from .stack import StackUse, worst_case_stack
+from .update_view import SOURCES as _FOR_UPDATES
+from .update_view import UpdateView
 
 SECURE_ELF = "secure.elf"
 NO_QUOTA = 0xFFFF_FFFF
@@ -77,13 +79,15 @@ def build_pair(
     trace: bool = False,
     zone: TrustZone | None = None,
     train: Graph | None = None,
+    update: UpdateView | None = None,
 ) -> PairFirmware:
     """Compile and link what `write_project` wrote into `nonsecure/` and `secure/<graph name>/`.
 
     secure: a graph per gateway call. quota: queries per boot; None: any number. debug: on an
     emulated board the secure image ends the emulator where it would reset, and says why. trace:
     the non-secure image reports every node, and both go to `build/trace/`. zone: the division of
-    memory; None: the board's. train: the training graph of `nonsecure`, if any.
+    memory; None: the board's. train: the training graph of `nonsecure`, if any. update: what the
+    secure image knows of it.
 
     Returns the sizes and stacks of both; `build/secure.elf` starts `build/firmware.elf`.
     Raises CompileError for a board without a secure world, and as `build_firmware`.
@@ -92,7 +96,7 @@ def build_pair(
     debug = debug and bool(board.emulator)
     folder = project_dir / SECURE_FOLDER
     other = project_dir / NONSECURE_FOLDER
-    write_secure_harness(folder, board, zone, secure, quota=quota, debug=debug)
+    write_secure_harness(folder, board, zone, secure, quota=quota, debug=debug, update=update)
     secure_firmware = link_secure(folder, board, zone, secure, debug=debug)
     objects = [Path("..") / SECURE_FOLDER / "build" / _GATEWAY]
     other_board = non_secure_board(board, zone)
@@ -136,9 +140,11 @@ def write_secure_harness(
     *,
     quota: int | None,
     debug: bool,
+    update: UpdateView | None = None,
 ) -> None:
     """Write `harness/` of the secure image; files of an earlier build are removed.
 
+    update: of a model that learns.
     Raises CompileError for a quota that is not between 1 and 2^32 − 2 calls.
     """
     calls = NO_QUOTA if quota is None else quota * len(graphs)
@@ -150,12 +156,17 @@ def write_secure_harness(
     shutil.rmtree(harness, ignore_errors=True)
     harness.mkdir(parents=True)
     gates = [GateView.of(graph) for graph in graphs]
-    for name, text in _harness_files(board, zone, gates, calls, debug).items():
+    for name, text in _harness_files(board, zone, gates, calls, debug, update).items():
         (harness / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _harness_files(
-    board: Board, zone: TrustZone, gates: Sequence[GateView], calls: int, debug: bool
+    board: Board,
+    zone: TrustZone,
+    gates: Sequence[GateView],
+    calls: int,
+    debug: bool,
+    update: UpdateView | None,
 ) -> Mapping[str, str]:
     pad_bytes = max((gate.pad.bytes for gate in gates if gate.pad), default=0)
     names = {
@@ -171,11 +182,16 @@ def _harness_files(
         "stack_bytes": zone.secure.stack_bytes,
         "gateway_functions": _GATEWAY_FUNCTIONS,
         "debug": debug,
+        "update": update,
     }
-    left_out = {*(() if pad_bytes else _TO_DRAW_PADS), *(() if debug else (_FOR_DEBUG,))}
+    left_out = {
+        *(() if pad_bytes else _TO_DRAW_PADS),
+        *(() if debug else (_FOR_DEBUG,)),
+        *(() if update else _FOR_UPDATES),
+    }
     sources = [s for s in sorted(_SOURCES.glob("*.[ch]")) if s.name not in left_out]
     files = {source.name: source.read_text() for source in sources}
-    for template in sorted(_SOURCES.glob("*.j2")):
+    for template in sorted(s for s in _SOURCES.glob("*.j2") if s.name not in left_out):
         files[template.stem] = render(f"secure/{template.name}", names)
     return files
 

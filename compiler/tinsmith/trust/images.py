@@ -16,6 +16,8 @@ from ..ir.graph import Graph
 from ..machine.board import Board
 from ..toolchain.host_pair import build_host_pair
 from ..toolchain.secure_image import PairFirmware, build_pair
+from ..toolchain.update_view import UpdateView
+from .keys import KEY_BYTES
 
 
 def build_worlds(
@@ -27,16 +29,20 @@ def build_worlds(
     quota: int | None,
     trace: bool = False,
     train: Graph | None = None,
+    update_key: bytes = bytes(KEY_BYTES),
 ) -> PairFirmware:
     """Compile and link `folder/nonsecure` and `folder/secure/<graph>` into `folder/build`.
 
     quota: queries per boot; None: any number. trace: the non-secure image reports every node.
-    train: the training graph of `nonsecure`, if any.
+    train: the training graph of `nonsecure`, if any. update_key: the device's for updates of what
+    that learns; without one the pair is good for measuring alone.
     """
+    update = UpdateView.of(train, update_key) if train is not None else None
     build = build_host_pair if board.is_host else build_pair
     return build(
-        folder, board, nonsecure, secure, quota=quota, debug=True, trace=trace, train=train
-    )
+        folder, board, nonsecure, secure,
+        quota=quota, debug=True, trace=trace, train=train, update=update,
+    )  # fmt: skip
 
 
 def read_worlds(folder: Path) -> tuple[Graph, list[Graph]]:

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ..errors import BadInput, CompileError
 
 KEY_BYTES = 32
+UPDATES = "updates"  # the purpose of the key that authenticates stores and deltas
 _DOMAIN = b"tinsmith trust 1"
 _DEVICE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _OWNER_ONLY = 0o600

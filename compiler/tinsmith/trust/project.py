@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -69,11 +69,13 @@ class Protection:
 
 @dataclass(frozen=True)
 class Device:
-    """For which device: its id, its key (32 bytes), and who signs the manifest."""
+    """For which device: its id, its key (32 bytes), who signs the manifest, and the key of its
+    updates (32 bytes; not given, one of the moment)."""
 
     name: str
     key: bytes
     signer: Ed25519PrivateKey
+    update_key: bytes = field(default_factory=keys.random_key)
 
     def __repr__(self) -> str:
         return f"Device({self.name})"  # a key is in no log
@@ -138,6 +140,7 @@ def write_protected(
             [part.graph for part in secure],
             quota=protection.quota,
             train=nonsecure.train.graph if nonsecure.train else None,
+            update_key=device.update_key,
         )
     check_budget(images.nonsecure.sizes, board, ram=ram, flash=flash, node=nonsecure.peak_node)
     report = make_report(
@@ -194,7 +197,8 @@ def protect_project(
     signer = keys.read_signing_key(Path(sign)) if sign else Ed25519PrivateKey.generate()
     context = PassContext(progress=progress)
     sample = [array[0] for array in load_samples(folder / SAMPLE_FILE, graph)]
-    whose = Device(device, key, signer)
+    updates = keys.device_key(root, graph_hash(graph), device, keys.UPDATES)
+    whose = Device(device, key, signer, updates)
     return write_protected(
         out, graph, board, protection, whose, context,
         learning=learning, sample=sample, pictures=pictures,
