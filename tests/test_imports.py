@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("train",),
     ("frontend", "passes"),
     ("kernels",),
+    ("tvm_backend",),
     ("plan",),
     ("codegen",),
     ("lowering",),

@@ -12,6 +12,26 @@ from .. import paths
 from ..errors import CompileError
 
 Elf = Literal["arm", "riscv", "host"]
+Dot = Literal["vnni512", "vnni256", "madd256", "sdot", "smlal"]
+
+
+class Isa(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The `[tvm]` table: what TVM must know of the instruction set (docs/tvm.md).
+
+    triple, mcpu, mattr: LLVM's names. dot: the dot-product intrinsic. lanes: int32 lanes of one
+    accumulator register. registers: vector registers that a tile may use. storage_offset: 128
+    where activations inside the model are stored as uint8 = q + 128, else 0.
+    cpu_flags: what /proc/cpuinfo must list for it to run on a machine.
+    """
+
+    triple: str
+    mcpu: str
+    dot: Dot
+    lanes: int
+    registers: int
+    mattr: tuple[str, ...] = ()
+    storage_offset: Literal[0, 128] = 0
+    cpu_flags: tuple[str, ...] = ()
 
 
 class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,6 +42,7 @@ class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cc: compiler command; cflags: of every compile and link; ldflags: of the link.
     arena_alignment: bytes. elf: selects the start-up code and linker script of the harness.
     debian_packages: what provides the compiler and its C library.
+    tvm: for a target whose kernels come from TVM.
     """
 
     name: str
@@ -33,6 +54,7 @@ class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arena_alignment: int
     elf: Elf
     debian_packages: list[str] = []
+    tvm: Isa | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,7 @@ class Target:
     arena_alignment: int
     elf: Elf
     debian_packages: tuple[str, ...]
+    tvm: Isa | None = None
 
 
 @cache
@@ -74,6 +97,7 @@ def load_target(name: str) -> Target:
         data.arena_alignment,
         data.elf,
         tuple(data.debian_packages),
+        data.tvm,
     )
 
 
