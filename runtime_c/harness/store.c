@@ -5,7 +5,7 @@
  *                                                       operations it took (2 uint32)
  *     TS_ROLLBACK                                       the counter of what it took back (uint32)
  *     TS_EXPORT_DELTA                                   the delta's bytes (uint32), the delta and
- *                                                       zeros up to the most it can take
+ *                                                       zeros up to the most it can take, with a tag
  *     TS_APPLY_DELTA   the same                         the delta's counter (uint32)
  *
  * The flash is the file flash.bin, which outlives the firmware. */
@@ -88,7 +88,7 @@ static void roll_back(const ts_harness_model *model, int status)
 static void export_delta(const ts_harness_model *model, int status)
 {
     static const uint8_t nothing[64];
-    const uint32_t most = TS_DELTA_MAX_BYTES(model->state_bytes);
+    const uint32_t most = TS_DELTA_MAX_BYTES(model->state_bytes) + TS_TAG_BYTES;
     const ts_harness_learning *m = model->learning;
     uint32_t bytes = 0;
     ts_store store = {.counter = 0};
@@ -108,7 +108,7 @@ static void export_delta(const ts_harness_model *model, int status)
 
 static void apply_delta(const ts_harness_model *model, int status)
 {
-    const uint32_t most = TS_DELTA_MAX_BYTES(model->state_bytes);
+    const uint32_t most = TS_DELTA_MAX_BYTES(model->state_bytes) + TS_TAG_BYTES;
     const ts_harness_learning *m = model->learning;
     uint8_t rest[64];
     uint32_t bytes, counter = 0;

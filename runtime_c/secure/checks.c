@@ -4,20 +4,6 @@
 
 #include "gateway.h"
 
-/* The barrier keeps the compiler from adding up beforehand. */
-static inline uint32_t counted(uint32_t token, uint32_t step)
-{
-    token += step;
-    __asm__ volatile("" : "+r"(token));
-    return token;
-}
-
-/* token, or 0 where anything is bad: what two families are short of never adds up to nothing. */
-static inline uint32_t spoilt(uint32_t token, uint32_t bad)
-{
-    return token & (((bad | (0u - bad)) >> 31) - 1u);
-}
-
 /* 0 where the caller itself could read, or write, all of it, and it is one of its memories: regions
  * 0 and 1 of the SAU are its flash and its RAM (zone.c). */
 TS_APART uint32_t ts_refused_by_hardware(uint32_t address, uint32_t bytes, uint32_t alignment,
@@ -56,38 +42,38 @@ uint32_t ts_request_by_hardware(const volatile ts_job *job)
 {
     const uint32_t bad = ts_refused_by_hardware(job->request, sizeof(ts_gateway_request),
                                                 sizeof(uint32_t), CMSE_MPU_READ);
-    return spoilt(TS_REQUEST_BY_HARDWARE, bad);
+    return ts_spoilt(TS_REQUEST_BY_HARDWARE, bad);
 }
 
 uint32_t ts_request_by_table(const volatile ts_job *job)
 {
     const uint32_t bad = ts_refused_by_table(job->request_again, sizeof(ts_gateway_request),
                                              sizeof(uint32_t), 0);
-    return spoilt(TS_REQUEST_BY_TABLE, bad);
+    return ts_spoilt(TS_REQUEST_BY_TABLE, bad);
 }
 
 TS_APART uint32_t ts_pointers_by_hardware(const volatile ts_job *job, const ts_gate *gate)
 {
     uint32_t bad = 0, token = 0;
     bad |= job->call ^ gate->call;
-    token = counted(token, TS_POINTERS_BY_HARDWARE);
+    token = ts_counted(token, TS_POINTERS_BY_HARDWARE);
     bad |= job->call ^ job->call_again;
-    token = counted(token, TS_POINTERS_BY_HARDWARE);
+    token = ts_counted(token, TS_POINTERS_BY_HARDWARE);
     bad |= job->request ^ job->request_again;
-    token = counted(token, TS_POINTERS_BY_HARDWARE);
+    token = ts_counted(token, TS_POINTERS_BY_HARDWARE);
     bad |= ts_request_by_hardware(job) ^ TS_REQUEST_BY_HARDWARE;
-    token = counted(token, TS_POINTERS_BY_HARDWARE);
+    token = ts_counted(token, TS_POINTERS_BY_HARDWARE);
     bad |= job->output ^ job->output_again;
     bad |= ts_refused_by_hardware(job->output, gate->output_bytes, gate->output_alignment,
                                   CMSE_MPU_READWRITE);
-    token = counted(token, TS_POINTERS_BY_HARDWARE);
+    token = ts_counted(token, TS_POINTERS_BY_HARDWARE);
     for (uint32_t i = 0; i < gate->input_count; ++i) {
         bad |= job->input[i] ^ job->input_again[i];
         bad |= ts_refused_by_hardware(job->input[i], gate->input_bytes[i],
                                       gate->input_alignment[i], CMSE_MPU_READ);
-        token = counted(token, TS_POINTERS_BY_HARDWARE);
+        token = ts_counted(token, TS_POINTERS_BY_HARDWARE);
     }
-    return spoilt(token, bad);
+    return ts_spoilt(token, bad);
 }
 
 TS_APART uint32_t ts_pointers_by_table(const volatile ts_job *job, const ts_gate *gate)
@@ -114,12 +100,12 @@ TS_APART uint32_t ts_state_by_value(const volatile ts_job *job, const ts_gateway
     const uint32_t call = job->call, quota = ts_call_quota;
     uint32_t bad = 0, token = 0;
     bad |= (call != 0u) & (call != state->next);
-    token = counted(token, TS_STATE_BY_VALUE);
+    token = ts_counted(token, TS_STATE_BY_VALUE);
     bad |= (quota != TS_NO_QUOTA) & (state->used >= quota);
-    token = counted(token, TS_STATE_BY_VALUE);
+    token = ts_counted(token, TS_STATE_BY_VALUE);
     bad |= state->busy;
-    token = counted(token, TS_STATE_BY_VALUE);
-    return spoilt(token, bad);
+    token = ts_counted(token, TS_STATE_BY_VALUE);
+    return ts_spoilt(token, bad);
 }
 
 TS_APART uint32_t ts_state_by_inverse(const volatile ts_job *job, const ts_gateway_state *state)

@@ -39,6 +39,28 @@ enum { TS_POINTER_CHECKS = 5, TS_STATE_CHECKS = 3 }; /* and one for every input 
     (TS_PASSED(TS_POINTERS_BY_TABLE, gate) + TS_STATE_BY_INVERSE * TS_STATE_CHECKS)
 #define TS_BOTH_PASSED(gate) (TS_ONE_PASSED(gate) + TS_OTHER_PASSED(gate))
 
+/* The barrier keeps the compiler from adding up beforehand. */
+static inline uint32_t ts_counted(uint32_t token, uint32_t step)
+{
+    token += step;
+    __asm__ volatile("" : "+r"(token));
+    return token;
+}
+
+/* token, or 0 where anything is bad: what two families are short of never adds up to nothing. */
+static inline uint32_t ts_spoilt(uint32_t token, uint32_t bad)
+{
+    return token & (((bad | (0u - bad)) >> 31) - 1u);
+}
+
+/* 0 where the other world may read, or write, all of it (checks.c). flags: of cmse.h. */
+uint32_t ts_refused_by_hardware(uint32_t address, uint32_t bytes, uint32_t alignment, int flags);
+uint32_t ts_refused_by_table(uint32_t address, uint32_t bytes, uint32_t alignment,
+                             uint32_t writable);
+
+void ts_copy(void *to, const void *from, uint32_t bytes);
+void ts_wipe(volatile void *data, uint32_t bytes); /* bytes: a multiple of 4 */
+
 uint32_t ts_request_by_hardware(const volatile ts_job *job);
 uint32_t ts_request_by_table(const volatile ts_job *job);
 uint32_t ts_pointers_by_hardware(const volatile ts_job *job, const ts_gate *gate);

@@ -2,13 +2,23 @@
 
 #include "ts_store_slot.h"
 
-uint32_t ts_store_region_bytes(const ts_flash *flash, uint32_t length)
+static uint32_t region_bytes(const ts_flash *flash, uint32_t length, uint32_t tag_bytes)
 {
     if (flash == NULL || !flash_is_supported(flash) || length == 0) {
         return 0;
     }
-    const uint64_t bytes = 2 * slot_need(flash, length);
+    const uint64_t bytes = 2 * slot_need(flash, length, tag_bytes);
     return bytes > UINT32_MAX ? 0 : (uint32_t)bytes;
+}
+
+uint32_t ts_store_region_bytes(const ts_flash *flash, uint32_t length)
+{
+    return region_bytes(flash, length, 0);
+}
+
+uint32_t ts_store_authentic_region_bytes(const ts_flash *flash, uint32_t length)
+{
+    return region_bytes(flash, length, TS_TAG_BYTES);
 }
 
 static uint32_t next_counter(uint32_t counter)
@@ -23,7 +33,7 @@ static ts_status find_current(ts_store *store)
     uint32_t counters[2];
     store->highest = 0;
     for (int32_t slot = 0; slot < 2; ++slot) {
-        states[slot] = read_slot(store, slot, NULL, &counters[slot]);
+        states[slot] = read_slot(store, slot, NULL, NULL, &counters[slot]);
         if (counters[slot] != 0 && (store->highest == 0 || newer(counters[slot], store->highest))) {
             store->highest = counters[slot];
         }
@@ -44,24 +54,51 @@ static ts_status find_current(ts_store *store)
     return store->status;
 }
 
-ts_status ts_store_open(ts_store *store, const ts_flash *flash, uint32_t address, uint32_t bytes,
-                        const uint8_t *base_hash, uint32_t length)
+static ts_status open_store(ts_store *store, const ts_flash *flash, uint32_t address,
+                            uint32_t bytes, const uint8_t *base_hash, uint32_t length,
+                            const ts_authenticator *authenticator)
 {
     if (store == NULL || flash == NULL || base_hash == NULL || length == 0) {
         return TS_BAD_ARGUMENT;
     }
     store->flash = NULL;
-    const uint32_t need = ts_store_region_bytes(flash, length);
+    const uint32_t need = region_bytes(flash, length, authenticator == NULL ? 0 : TS_TAG_BYTES);
     if (need == 0 || bytes < need || address % flash->sector_bytes != 0 ||
         need - 1 > UINT32_MAX - address) {
         return TS_STORE_TOO_SMALL;
     }
     store->flash = flash;
     store->base_hash = base_hash;
+    store->authenticator = authenticator;
     store->address = address;
     store->slot_bytes = need / 2;
     store->length = length;
     return find_current(store);
+}
+
+ts_status ts_store_open(ts_store *store, const ts_flash *flash, uint32_t address, uint32_t bytes,
+                        const uint8_t *base_hash, uint32_t length)
+{
+    return open_store(store, flash, address, bytes, base_hash, length, NULL);
+}
+
+ts_status ts_store_open_authentic(ts_store *store, const ts_flash *flash, uint32_t address,
+                                  uint32_t bytes, const uint8_t *base_hash, uint32_t length,
+                                  const ts_authenticator *authenticator)
+{
+    return authenticator == NULL
+               ? TS_BAD_ARGUMENT
+               : open_store(store, flash, address, bytes, base_hash, length, authenticator);
+}
+
+/* The other slot is in force, if it holds a block: one that was not yet refused. */
+static void refuse_current(ts_store *store)
+{
+    uint32_t counter;
+    store->current = 1 - store->current;
+    if (read_slot(store, store->current, NULL, NULL, &counter) < SLOT_UNSEALED) {
+        store->status = TS_STORE_EMPTY;
+    }
 }
 
 ts_status ts_store_load(ts_store *store, void *block)
@@ -69,13 +106,26 @@ ts_status ts_store_load(ts_store *store, void *block)
     if (store == NULL || store->flash == NULL || block == NULL) {
         return TS_BAD_ARGUMENT;
     }
+    uint32_t refused = 0;
+    uint8_t tag[TS_TAG_BYTES];
     /* What was intact when last looked at may not be now: then the other slot is next. */
     for (int32_t tries = 0; tries < 2 && store->status == TS_OK; ++tries) {
         uint32_t counter;
-        if (read_slot(store, store->current, (uint8_t *)block, &counter) >= SLOT_UNSEALED) {
-            return TS_OK;
+        if (read_slot(store, store->current, (uint8_t *)block, tag, &counter) < SLOT_UNSEALED) {
+            (void)find_current(store);
+        } else if (store->authenticator == NULL ||
+                   store->authenticator->check(counter, block, store->length, tag) == TS_OK) {
+            store->counter = counter;
+            return refused == 0 ? TS_OK : TS_STORE_NOT_AUTHENTIC;
+        } else {
+            refused = 1;
+            refuse_current(store);
         }
-        (void)find_current(store);
+    }
+    if (refused != 0) {
+        store->counter = 0;
+        store->status = TS_STORE_EMPTY;
+        return TS_STORE_NOT_AUTHENTIC;
     }
     return store->status == TS_OK ? TS_FLASH_FAILED : store->status;
 }
@@ -121,14 +171,19 @@ static int write_word(const ts_store *store, uint32_t address, uint32_t magic, u
            has_word(store, address, magic, header_crc);
 }
 
-static uint32_t make_header(const ts_store *store, const void *block, uint8_t *header)
+static uint32_t make_header(const ts_store *store, const void *block, const uint8_t *tag,
+                            uint8_t *header)
 {
+    uint32_t sum = ts_crc32(0, block, store->length);
+    if (store->authenticator != NULL) {
+        sum = ts_crc32(sum, tag, TS_TAG_BYTES);
+    }
     ts_put_u32(header, HEADER_MAGIC);
-    ts_put_u32(header + 4, TS_STORE_VERSION);
+    ts_put_u32(header + 4, version_of(store));
     memcpy(header + BASE_HASH_AT, store->base_hash, TS_BASE_HASH_BYTES);
     ts_put_u32(header + COUNTER_AT, next_counter(store->highest));
     ts_put_u32(header + LENGTH_AT, store->length);
-    ts_put_u32(header + PAYLOAD_CRC_AT, ts_crc32(0, block, store->length));
+    ts_put_u32(header + PAYLOAD_CRC_AT, sum);
     const uint32_t crc = ts_crc32(0, header, HEADER_CRC_AT);
     ts_put_u32(header + HEADER_CRC_AT, crc);
     return crc;
@@ -144,11 +199,18 @@ ts_status ts_store_commit(ts_store *store, const void *block)
     }
     const int32_t slot = 1 - store->current;
     const uint32_t address = slot_address(store, slot);
-    uint8_t header[HEADER_BYTES];
-    const uint32_t crc = make_header(store, block, header);
+    uint8_t header[HEADER_BYTES], tag[TS_TAG_BYTES] = {0};
+    if (store->authenticator != NULL &&
+        store->authenticator->make(next_counter(store->highest), store->counter, block,
+                                   store->length, tag) != TS_OK) {
+        return TS_REFUSED;
+    }
+    const uint32_t crc = make_header(store, block, tag, header);
     /* Erased even if it looks so: an erase that was cut off leaves cells that read as 1 for now. */
     const int done = erase_slot(store, slot) && program(store, address, header, HEADER_BYTES) &&
                      program(store, address + payload_at(store), block, store->length) &&
+                     (store->authenticator == NULL ||
+                      program(store, address + tag_at(store), tag, TS_TAG_BYTES)) &&
                      write_word(store, address + commit_at(store), COMMIT_MAGIC, crc) &&
                      write_word(store, address + seal_at(store), SEAL_MAGIC, crc);
     (void)find_current(store); /* reads everything back: what the flash says is the truth */

@@ -44,9 +44,15 @@ static inline uint32_t payload_at(const ts_store *store)
     return (uint32_t)whole(HEADER_BYTES, store->flash->program_bytes);
 }
 
-static inline uint32_t commit_at(const ts_store *store)
+static inline uint32_t tag_at(const ts_store *store)
 {
     return payload_at(store) + (uint32_t)whole(store->length, store->flash->program_bytes);
+}
+
+static inline uint32_t commit_at(const ts_store *store)
+{
+    const uint32_t bytes = store->authenticator == NULL ? 0 : (uint32_t)TS_TAG_BYTES;
+    return tag_at(store) + (uint32_t)whole(bytes, store->flash->program_bytes);
 }
 
 static inline uint32_t seal_at(const ts_store *store)
@@ -54,12 +60,17 @@ static inline uint32_t seal_at(const ts_store *store)
     return commit_at(store) + (uint32_t)whole(WORD_BYTES, store->flash->program_bytes);
 }
 
-static inline uint64_t slot_need(const ts_flash *flash, uint32_t length)
+static inline uint64_t slot_need(const ts_flash *flash, uint32_t length, uint32_t tag_bytes)
 {
     const uint32_t unit = flash->program_bytes;
-    const uint64_t bytes =
-        whole(HEADER_BYTES, unit) + whole(length, unit) + 2 * whole(WORD_BYTES, unit);
+    const uint64_t bytes = whole(HEADER_BYTES, unit) + whole(length, unit) +
+                           whole(tag_bytes, unit) + 2 * whole(WORD_BYTES, unit);
     return whole(bytes, flash->sector_bytes);
+}
+
+static inline uint32_t version_of(const ts_store *store)
+{
+    return TS_STORE_VERSION + (store->authenticator == NULL ? 0u : 1u);
 }
 
 static inline int flash_is_supported(const ts_flash *flash)
@@ -102,6 +113,21 @@ static inline int read_payload(const ts_store *store, uint32_t address, uint8_t 
     return 1;
 }
 
+/* The same of the tag, where there is one; the sum goes on. */
+static inline int read_tag(const ts_store *store, uint32_t address, uint8_t *copy, uint32_t *crc)
+{
+    uint8_t tag[TS_TAG_BYTES];
+    uint8_t *to = copy == NULL ? tag : copy;
+    if (store->authenticator == NULL) {
+        return 1;
+    }
+    if (!read_flash(store, address, to, TS_TAG_BYTES)) {
+        return 0;
+    }
+    *crc = ts_crc32(*crc, to, TS_TAG_BYTES);
+    return 1;
+}
+
 /* Whether one of the slot's last words is there, and belongs to its header. */
 static inline int has_word(const ts_store *store, uint32_t address, uint32_t magic,
                            uint32_t header_crc)
@@ -111,10 +137,10 @@ static inline int has_word(const ts_store *store, uint32_t address, uint32_t mag
            ts_get_u32(word + 4) == header_crc;
 }
 
-/* What a slot holds; its payload is copied to `copy` when that is given. counter: of any intact
- * header of this model, 0 without one. */
+/* What a slot holds; its payload is copied to `copy` and its tag to `tag` when those are given.
+ * counter: of any intact header of this model, 0 without one. */
 static inline slot_state read_slot(const ts_store *store, int32_t slot, uint8_t *copy,
-                                   uint32_t *counter)
+                                   uint8_t *tag, uint32_t *counter)
 {
     const uint32_t address = slot_address(store, slot);
     uint8_t header[HEADER_BYTES];
@@ -127,7 +153,7 @@ static inline slot_state read_slot(const ts_store *store, int32_t slot, uint8_t 
     if (ts_get_u32(header) != HEADER_MAGIC || ts_get_u32(header + HEADER_CRC_AT) != header_crc) {
         return SLOT_NOTHING;
     }
-    if (ts_get_u32(header + 4) != TS_STORE_VERSION ||
+    if (ts_get_u32(header + 4) != version_of(store) ||
         ts_get_u32(header + LENGTH_AT) != store->length ||
         memcmp(header + BASE_HASH_AT, store->base_hash, TS_BASE_HASH_BYTES) != 0) {
         return SLOT_FOREIGN;
@@ -138,7 +164,8 @@ static inline slot_state read_slot(const ts_store *store, int32_t slot, uint8_t 
     if (words == 0) {
         return SLOT_NOTHING;
     }
-    if (!read_payload(store, address + payload_at(store), copy, &crc)) {
+    if (!read_payload(store, address + payload_at(store), copy, &crc) ||
+        !read_tag(store, address + tag_at(store), tag, &crc)) {
         return SLOT_UNREADABLE;
     }
     if (crc != ts_get_u32(header + PAYLOAD_CRC_AT)) {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import BadInput, CompileError, InternalError
+from ..errors import BadInput, CompileError, InternalError, NotAuthentic
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Value
 from .execute import run_sequence
@@ -22,7 +22,8 @@ from .training import State, TrainingProject
 FLASH_FILE = "flash.bin"
 CUT_BEFORE, CUT_DURING, CUT_AFTER = 0, 1, 2  # where in an operation power goes (nor_flash.h)
 _OK, _FOREIGN_STORE, _DAMAGED, _FOREIGN_DELTA = 0, 18, 20, 21  # ts_status.h
-_BUFFER_TOO_SMALL = 22
+_BUFFER_TOO_SMALL, _STORE_NOT_AUTHENTIC, _DELTA_NOT_AUTHENTIC = 22, 23, 24
+_TAG_BYTES = 36  # TS_TAG_BYTES; what comes before it is TS_DELTA_MAX_BYTES
 _SECTOR = 2048
 _COUNT = TensorType((1,), DType.UINT32)
 
@@ -65,7 +66,9 @@ class DeviceStore:
 
     def load(self) -> tuple[dict[Value, Array], int]:
         """What a device has after it starts: the state committed last, or the compiled one; and the
-        store's counter, 0 without a commit."""
+        store's counter, 0 without a commit.
+
+        Raises NotAuthentic for a store of a protected model that somebody else wrote."""
         block = self.training.state_type
         ask = [Sample((), command=Command.ROLLBACK), Sample((), command=Command.GET_STATE)]
         counter, state = self._send(ask, [[_COUNT], [block]])
@@ -94,9 +97,10 @@ class DeviceStore:
         ask.append(Sample((), command=Command.GET_STATE))
         _, result, after = self._send(ask, [[], [_COUNT], [self.training.state_type]])
         now = dict(self.training.unpack(after.outputs[0]))
-        if result.status in (_DAMAGED, _FOREIGN_DELTA, _BUFFER_TOO_SMALL):
+        if result.status in (_DAMAGED, _FOREIGN_DELTA, _BUFFER_TOO_SMALL, _DELTA_NOT_AUTHENTIC):
             same = all(np.array_equal(now[v], state[v]) for v in state)
             what = {_DAMAGED: "damaged", _FOREIGN_DELTA: "of another model"}
+            what[_DELTA_NOT_AUTHENTIC] = "not authorised for this device, or was taken before"
             raise BadInput(
                 f"the device refuses the delta: it is {what.get(result.status, 'too large')}",
                 expected=None if same else "the state to stay as it was",
@@ -107,7 +111,7 @@ class DeviceStore:
     @property
     def _delta_type(self) -> TensorType:
         length = self.training.block.bytes
-        return TensorType((length + length // 64 + 64,), DType.UINT8)  # TS_DELTA_MAX_BYTES
+        return TensorType((length + length // 64 + 64 + _TAG_BYTES,), DType.UINT8)
 
     def _set(self, state: State) -> Sample:
         return Sample((self.training.pack(state),), command=Command.SET_STATE)
@@ -126,6 +130,14 @@ class DeviceStore:
         if result.status == _FOREIGN_STORE:
             raise CompileError(
                 f"{self.flash} holds what another model has learnt",
+                hint=f"--fresh does without it; remove {self.flash} to forget it",
+            )
+        if result.status == _STORE_NOT_AUTHENTIC:
+            counter = int(result.outputs[0][0])
+            used = f"commit {counter}" if counter else "what was compiled"
+            raise NotAuthentic(
+                f"{self.flash} holds a commit that this device did not make, or an old one: it is "
+                f"refused, and the device uses {used}",
                 hint=f"--fresh does without it; remove {self.flash} to forget it",
             )
         if result.status == _BUFFER_TOO_SMALL:

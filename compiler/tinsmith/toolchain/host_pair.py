@@ -31,7 +31,8 @@ _SERVER = (
     "host/secure_main.c", "pad.c", "chacha20.c", "chacha20.h", "sha256.c", "sha256.h",
     "gateway.h", "ts_secure.h", *_BOTH,
 )  # fmt: skip
-_FOR_UPDATES = ("hmac.c", "hmac.h")
+_FOR_UPDATES = ("hmac.c", "hmac.h", "update.c", "update.h", "host/update_server.c")
+_TO_UPDATE = ("host/update_client.c",)
 
 
 def build_host_pair(
@@ -62,7 +63,7 @@ def _build_client(
     folder: Path, board: Board, graph: Graph, train: Graph | None, trace: bool
 ) -> Firmware:
     write_harness(folder, board, [ModelBinding.of(graph, train)])
-    _copy(_CLIENT, folder / "harness")
+    _copy([*_CLIENT, *(_TO_UPDATE if train else ())], folder / "harness")
     elf = build(folder, board, trace=trace)
     name = ModelBinding.of(graph).name
     return Firmware(elf, measure_sizes(elf, (name, f"{name}_weights")), None)
@@ -85,7 +86,7 @@ def _build_server(
     (harness / "gateway_binding.c").write_text(binding)
     if update is not None:
         _copy(_FOR_UPDATES, harness)
-        text = render("secure/update_binding.c.j2", {"update": update})
+        text = render("secure/update_binding.c.j2", {"update": update, "host": True})
         (harness / "update_binding.c").write_text(text)
     text = render("secure/host/image_digest.c.j2", {"digest": digest})
     (harness / "host" / "image_digest.c").write_text(text)

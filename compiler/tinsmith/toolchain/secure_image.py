@@ -55,6 +55,15 @@ _GATEWAY_FUNCTIONS = (
     "ts_refused_by_table",
     "ts_copy",
     "ts_wipe",
+    "ts_update",
+    "ts_update_serve",
+    "ts_update_finish",
+    "ts_update_take",
+    "ts_update_place_by_hardware",
+    "ts_update_place_by_table",
+    "ts_update_by_difference",
+    "ts_update_by_count",
+    "ts_update_code",
 )
 # The frame of an interrupt with its floating-point registers, and the gateway's entry.
 _ENTRY_STACK_BYTES = 256
@@ -183,6 +192,7 @@ def _harness_files(
         "gateway_functions": _GATEWAY_FUNCTIONS,
         "debug": debug,
         "update": update,
+        "host": False,
     }
     left_out = {
         *(() if pad_bytes else _TO_DRAW_PADS),
@@ -229,7 +239,8 @@ def link_secure(
     check_budget(sizes, machine)
     pads = any(GateView.of(graph).pad for graph in graphs)
     roots = [*(f"{name}_run" for name in names), *(["ts_draw_pad"] if pads else [])]
-    stack = _deepest(elf, machine, roots)
+    updates = (folder / "harness" / "update_gateway.c").is_file()
+    stack = _deepest(elf, machine, roots, updates)
     if stack is not None and stack.bytes > machine.stack_bytes:
         raise DoesNotFit(
             f"the secure image needs {stack.bytes:,} B of stack; {board.name} reserves "
@@ -240,12 +251,16 @@ def link_secure(
     return Firmware(elf, sizes, stack)
 
 
-def _deepest(elf: Path, board: Board, roots: Sequence[str]) -> StackUse | None:
-    """The gateway's own stack and, on top of it, the deepest of what it calls by a pointer."""
+def _deepest(elf: Path, board: Board, roots: Sequence[str], updates: bool) -> StackUse | None:
+    """The gateway's own stack and, on top of it, the deepest of what it calls by a pointer; and, on
+    top of that, an update from an interrupt."""
     gateway = worst_case_stack(elf, board, "ts_serve")
     called = [worst_case_stack(elf, board, root) for root in roots]
     deepest = max((use for use in called if use), key=lambda use: use.bytes, default=None)
     if gateway is None or deepest is None:
         return None
     total = gateway.bytes + deepest.bytes + _ENTRY_STACK_BYTES
+    update = worst_case_stack(elf, board, "ts_update_serve") if updates else None
+    if update is not None:
+        total += update.bytes + _ENTRY_STACK_BYTES
     return StackUse(total, ("ts_gateway", *deepest.path), deepest.indirect)

@@ -9,7 +9,9 @@ from ..codegen.training import base_hash
 from ..ir.graph import Graph
 
 # Sources of a secure image whose model learns; others have none of them.
-SOURCES = ("hmac.c", "hmac.h", "update_binding.c.j2")
+SOURCES = (
+    "hmac.c", "hmac.h", "update.c", "update.h", "update_gateway.c", "update_binding.c.j2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class UpdateView:
     def update_key(self) -> str:
         """The key in hexadecimal."""
         return self.key.hex()
+
+    @property
+    def delta_bytes(self) -> int:
+        """The most that a delta takes: TS_DELTA_MAX_BYTES."""
+        return self.stored_bytes + self.stored_bytes // 64 + 64
 
     @staticmethod
     def of(train: Graph, key: bytes) -> UpdateView:

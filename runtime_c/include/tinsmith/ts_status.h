@@ -18,7 +18,9 @@ typedef enum ts_status {
     TS_STORE_TOO_SMALL = 19,  /* the region cannot hold two blocks, or the flash is not supported */
     TS_DELTA_DAMAGED = 20,    /* not a delta, cut short, or its check sum is wrong */
     TS_DELTA_FOREIGN = 21,    /* a delta for another model, length or format */
-    TS_BUFFER_TOO_SMALL = 22  /* the caller's buffer cannot hold the result */
+    TS_BUFFER_TOO_SMALL = 22, /* the caller's buffer cannot hold the result */
+    TS_STORE_NOT_AUTHENTIC = 23, /* a block of the store is not of this device, or is too old */
+    TS_DELTA_NOT_AUTHENTIC = 24  /* a delta for another device, or not newer than the last */
 } ts_status;
 
 #endif

@@ -10,6 +10,9 @@
  *     commit   magic u32, CRC-32 of the header u32; written last
  *     seal     the same with another magic; written when the commit word reads back
  *
+ * Blocks of a protected model are authenticated: version 2, and between payload and commit word
+ * lies the tag that its ts_authenticator made, which the payload's CRC-32 takes in, too.
+ *
  * A slot whose parts do not agree holds nothing: a torn write, a half erased sector and a flipped
  * bit all look the same. A write that was cut off may read differently every time, so one last
  * word is not enough: a slot with both goes first, and of two slots with one the older. Then a slot
@@ -45,10 +48,21 @@ typedef struct ts_flash {
     uint32_t program_bytes; /* the unit of programming, at most TS_FLASH_MAX_PROGRAM_BYTES */
 } ts_flash;
 
+/* Makes and checks what tells a block from one that somebody else wrote: in ts_update.h. Both
+ * return TS_OK, or do not agree. in_force: the counter of the block that the store relies on
+ * meanwhile. */
+enum { TS_TAG_BYTES = 36 };
+typedef struct ts_authenticator {
+    ts_status (*make)(uint32_t counter, uint32_t in_force, const void *block, uint32_t bytes,
+                      uint8_t *tag);
+    ts_status (*check)(uint32_t counter, const void *block, uint32_t bytes, const uint8_t *tag);
+} ts_authenticator;
+
 /* An open store; owned by the caller, its fields by ts_store.c. */
 typedef struct ts_store {
     const ts_flash *flash;
     const uint8_t *base_hash;
+    const ts_authenticator *authenticator; /* NULL: blocks have no tag */
     uint32_t address;
     uint32_t slot_bytes;
     uint32_t length;
@@ -60,6 +74,7 @@ typedef struct ts_store {
 
 /* The bytes of a region that holds blocks of `length` bytes; 0 when that is not possible. */
 uint32_t ts_store_region_bytes(const ts_flash *flash, uint32_t length);
+uint32_t ts_store_authentic_region_bytes(const ts_flash *flash, uint32_t length);
 
 /* Looks for the block in force. `address` is the start of a sector; the region has `bytes` bytes.
  * base_hash: TS_BASE_HASH_BYTES bytes that outlive the store; only blocks that were committed with
@@ -71,13 +86,21 @@ uint32_t ts_store_region_bytes(const ts_flash *flash, uint32_t length);
 ts_status ts_store_open(ts_store *store, const ts_flash *flash, uint32_t address, uint32_t bytes,
                         const uint8_t *base_hash, uint32_t length);
 
-/* Copies the block in force into `block`. Otherwise what ts_store_open would return; when the block
- * could no longer be read, `block` may be half written. */
+/* The same for blocks with tags, which are checked when a block is loaded. `authenticator` outlives
+ * the store. */
+ts_status ts_store_open_authentic(ts_store *store, const ts_flash *flash, uint32_t address,
+                                  uint32_t bytes, const uint8_t *base_hash, uint32_t length,
+                                  const ts_authenticator *authenticator);
+
+/* Copies the block in force into `block`. TS_STORE_NOT_AUTHENTIC when the tag of a slot was
+ * refused: then store->counter is that of the older block, which was copied, and is in force; or
+ * it is 0, and there is none. Otherwise what ts_store_open would return; when the block could no
+ * longer be read, `block` may be half written. */
 ts_status ts_store_load(ts_store *store, void *block);
 
-/* Writes `block`; after TS_OK it is in force. After TS_FLASH_FAILED the store holds the block
- * it held before (or the new one, when the very last write was reported as failed and was not), and
- * a commit may be tried again. */
+/* Writes `block`; after TS_OK it is in force. TS_REFUSED: it got no tag, nothing has changed.
+ * After TS_FLASH_FAILED the store holds the block it held before (or the new one, when the very
+ * last write was reported as failed and was not), and a commit may be tried again. */
 ts_status ts_store_commit(ts_store *store, const void *block);
 
 /* Forgets every block, the one in force last. */

@@ -23,6 +23,8 @@ extern const uint8_t ts_host_image_digest[TS_DIGEST_BYTES]; /* generated: of the
 
 static uint32_t next, used;
 
+int ts_host_serve_update(int file);
+
 _Noreturn void ts_give_up(uint32_t why)
 {
     exit(why == TS_WRONG_IMAGE ? EXIT_WRONG_IMAGE : EXIT_GAVE_UP);
@@ -94,10 +96,21 @@ static int answer(int file, const ts_gate *gate)
     return sent;
 }
 
+/* Of a model that learns, update_server.c has another. Weak: nothing is updated. */
+__attribute__((weak)) int ts_host_serve_update(int file)
+{
+    (void)file;
+    return 0;
+}
+
 static void serve(int file)
 {
     uint32_t call = 0;
     for (int going = 1; going && ts_host_receive(file, &call, sizeof call);) {
+        if (call == TS_HOST_UPDATE) {
+            going = ts_host_serve_update(file);
+            continue;
+        }
         const ts_gate *const gate = accept_call(call);
         ts_host_sizes sizes = {.status = gate == NULL ? TS_REFUSED : TS_OK};
         if (gate != NULL) {

@@ -4,7 +4,12 @@
  *     call (uint32)                        ->
  *                                          <-  ts_host_sizes
  *     the inputs, if the status is TS_OK   ->
- *                                          <-  status (uint32), and the output if it is TS_OK */
+ *                                          <-  status (uint32), and the output if it is TS_OK
+ *
+ * or, of a model that learns:
+ *
+ *     TS_HOST_UPDATE, kind, counter, in_force, bytes (uint32), tag, data     ->
+ *                                          <-  the answer (uint32), tag */
 #ifndef TS_HOST_WORLD_H
 #define TS_HOST_WORLD_H
 
@@ -13,6 +18,7 @@
 #include "tinsmith/ts_gateway.h"
 
 enum { TS_HOST_SOCKET = 3 }; /* the non-secure program's end */
+#define TS_HOST_UPDATE 0xFFFFFFF1u
 
 typedef struct {
     uint32_t status; /* whether the call is accepted */
