@@ -1,15 +1,23 @@
-"""The one place that imports TVM. Raises MissingTool when it is not installed."""
+"""The one place that imports TVM. Raises MissingTool when it is not installed.
+
+TVM has no type annotations worth the name: everything of it is Any here.
+"""
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingTool
 
 try:
-    import tvm
-    from tvm import te, tirx
-    from tvm.s_tir import Schedule, TensorIntrin
-    from tvm.script import tirx as T  # noqa: N812
-    from tvm.tirx import PrimFunc
+    tvm: Any = import_module("tvm")
+    tvm_ffi: Any = import_module("tvm_ffi")
+    te: Any = import_module("tvm.te")
+    tirx: Any = import_module("tvm.tirx")
+    s_tir: Any = import_module("tvm.s_tir")
+    ir_builder: Any = import_module("tvm.script.ir_builder")
+    T: Any = import_module("tvm.script").tirx
 except ImportError as error:
     raise MissingTool(
         "kernels for this board come from TVM, which cannot be imported",
@@ -17,4 +25,21 @@ except ImportError as error:
         hint=f"pip install 'tinsmith[tvm]' ({error})",
     ) from error
 
-__all__ = ["PrimFunc", "Schedule", "T", "TensorIntrin", "te", "tirx", "tvm"]
+if TYPE_CHECKING:
+
+    class Expr(Any):
+        """A TIR expression, a scalar or a vector."""
+
+    class PrimFunc(Any):
+        """A function of TIR."""
+
+    class Schedule(Any):
+        """A scheduled module."""
+
+    class TensorIntrin(Any):
+        """A registered intrinsic."""
+else:
+    Expr = tvm.ir.Expr
+    PrimFunc = tirx.PrimFunc
+    Schedule = s_tir.Schedule
+    TensorIntrin = s_tir.TensorIntrin
