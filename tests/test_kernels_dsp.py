@@ -1,0 +1,86 @@
+"""Every tuned kernel of the DSP extension on every case it applies to, bit-exact on M4 and M7.
+
+Selection would show only the cheapest kernel of each case; here each one runs, apart from its
+input and as close to it as it allows, with guards around every buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinsmith.ir.dtypes import DType, Shape
+from tinsmith.ir.graph import Graph
+from tinsmith.ir.interpret import run
+from tinsmith.ir.opdef import Case
+from tinsmith.kernels import registry as kernel_registry
+from tinsmith.kernels.kernel import Kernel
+from tinsmith.kernels.select import candidates
+from tinsmith.machine.board import load_board
+from tinsmith.ops import registry
+from tinsmith.ops.conv2d import Conv2dAttrs
+
+from .cases import case_graph, case_inputs, cases_of
+from .kernel_models import KernelModel, run_on_board
+
+FEATURES = frozenset({"dsp"})
+BOARDS = ("mps2-an386", "mps2-an500")
+SAME = (1, 1, 1, 1)
+
+
+def _conv(name: str, x: Shape, out: int, window: tuple[int, int], **attrs: Any) -> Case:
+    params = ((out, x[1] // attrs.get("groups", 1), *window), (out,))
+    return Case(name, (x,), params=params, attrs=Conv2dAttrs(**attrs))
+
+
+# Sizes at which loops run more than once, tails remain, or all of the border is special.
+MORE = {
+    "conv2d": (
+        _conv("pw_loop", (1, 140, 3, 3), 6, (1, 1)),
+        _conv("pw_eight", (1, 8, 6, 5), 10, (1, 1)),
+        _conv("pw_28", (1, 28, 1, 3), 3, (1, 1), clamp=(-0.5, 1.0)),
+        _conv("pw_stride", (1, 16, 7, 6), 8, (1, 1), strides=(2, 2)),
+        _conv("first", (1, 3, 12, 11), 8, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
+        _conv("outside", (1, 4, 2, 3), 4, (3, 3), pads=(3, 3, 3, 3)),
+        _conv("column", (1, 5, 9, 4), 4, (4, 1), dilations=(2, 3), pads=(3, 0, 3, 0)),
+        _conv("same_8", (1, 8, 9, 7), 6, (3, 3), pads=SAME),
+    ),
+}
+
+
+def _graphs() -> Iterator[Graph]:
+    for op in registry().values():
+        for case in (*cases_of(op, DType.INT8), *MORE.get(op.name, ())):
+            graph = case_graph(op, case)
+            if len(graph.nodes) == 1:
+                yield graph
+
+
+def _variants() -> Iterator[tuple[Graph, Kernel, int | None]]:
+    tuned = [k for k in kernel_registry() if k.features == FEATURES]
+    for graph in _graphs():
+        (node,) = graph.nodes
+        for kernel in candidates(node, graph, FEATURES, tuned):
+            yield graph, kernel, None
+            for position in range(len(graph.inputs)):
+                if kernel.lead_bytes(node, position) is not None:
+                    yield graph, kernel, position
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_every_kernel_is_bit_exact(board: str, tmp_path: Path) -> None:
+    variants = list(_variants())
+    models = [KernelModel(f"m{i}", g, k, tight) for i, (g, k, tight) in enumerate(variants)]
+    samples = [[case_inputs(m.graph, seed) for seed in (0, 1)] for m in models]
+    results, _ = run_on_board(tmp_path, load_board(board), models, samples)
+    wrong = [
+        f"{m.graph.name} {m.kernel.name} {'' if m.tight is None else 'overlapping'}"
+        for m, given, rows in zip(models, samples, results, strict=True)
+        for sample, got in zip(given, rows, strict=True)
+        if not np.array_equal(run(m.graph, sample)[0], got[0])
+    ]
+    assert not wrong
