@@ -14,11 +14,12 @@ from tinsmith.ir.interpret import run_step
 from tinsmith.train.scheme import Scheme, Update, layers
 from tinsmith.trust.cut import TrustError, places
 from tinsmith.trust.learning import Learning, LockedLearning, lock_learning
-from tinsmith.trust.partition import Partition, join_graphs, partition
+from tinsmith.trust.partition import Partition, partition
 from tinsmith.trust.state_order import to_locked
 
 from .int8_nets import Int8Net
 from .training_nets import branched_net, dense_net, mobile_net, samples, training_graph
+from .trust_join import join_learning
 
 KEY = bytes(range(32))
 STEPS = 30
@@ -30,39 +31,50 @@ SCHEMES = {
 
 
 def at_cut(
-    base: Graph, mode: str, cut: str, scheme: Scheme, fraction: float
+    base: Graph, mode: str, cut: str, scheme: Scheme, fraction: float, where: str = "after"
 ) -> tuple[Graph, Partition, LockedLearning]:
-    """Trains every layer after a cut, the last one whole."""
+    """Trains every layer after a cut; also those before it, or that of the bridge; or those alone.
+
+    where: after, before, both, bridge, all. A classifier learns whole in any case.
+    """
     parts = partition(base, mode, KEY, cut)
-    names = {n.name for n in parts.nonsecure.nodes if n.op.name != "authorize"}
     place = next(p for p in places(base) if p.value.name == cut)
-    after = [n for n in layers(base) if n in place.below and n.name in names]
-    assert after
-    update = [Update(node=n.name, bias=True, weights=fraction) for n in after]
+    secret = set(parts.cut.bridge)
+    sides = {
+        "after": [n for n in layers(base) if n in place.below and n.name not in secret],
+        "before": [n for n in layers(base) if n in place.above and n.name not in secret],
+        "bridge": [n for n in layers(base) if n.name in secret],
+    }
+    sides["both"] = [*sides["before"], *sides["after"]]
+    sides["all"] = layers(base)
+    if not sides[where]:
+        raise TrustError("nothing to train there")
+    update = [Update(node=n.name, bias=True, weights=fraction) for n in sides[where]]
     loss = "mse" if base.outputs[0].type.elements > 10 else "cross_entropy"
     scheme = msgspec.structs.replace(scheme, loss=loss, update=tuple(update))
     plain = training_graph(base, scheme)
     learning = Learning(base, plain, scheme, base)
-    return plain, parts, lock_learning(learning, parts.nonsecure, parts.mode, KEY, cut)
+    return plain, parts, lock_learning(learning, parts, KEY, cut)
 
 
-def compare(plain: Graph, parts: Partition, locked: LockedLearning) -> None:
+def compare(plain: Graph, parts: Partition, locked: LockedLearning, steps: int = STEPS) -> None:
     """Losses, outputs and states of both, step by step."""
-    joined = join_graphs(locked.graph, parts.secure)
+    joined = join_learning(locked, parts)
     rng = np.random.default_rng(1)
     mine = {v: plain.initializers[v] for v in plain.state}
     theirs = {v: joined.initializers[v] for v in joined.state}
     label = plain.inputs[-2].type
-    for x in samples(plain, STEPS):
+    for x in samples(plain, steps):
         high = 4 if label.elements == 1 else 100
         given = rng.integers(0, high, label.shape).astype(label.dtype.numpy)
         arrays = [*x, given, np.array([0.02], np.float32)]
         expected, mine = run_step(plain, arrays, mine)
         found, theirs = run_step(joined, arrays, theirs)
         assert all(map(np.array_equal, found, expected))
-    pairs = zip(mine.items(), theirs.values(), locked.orders, strict=True)
-    for (value, array), other, order in pairs:
-        assert np.array_equal(to_locked(array, order), other), value.name
+    held = [i for i in range(len(plain.state)) if i not in locked.secured]
+    for i, other in zip((*held, *locked.secured), theirs.values(), strict=True):
+        value = plain.state[i]
+        assert np.array_equal(to_locked(mine[value], locked.orders[i]), other), value.name
 
 
 @pytest.mark.parametrize("rule", SCHEMES)
@@ -83,6 +95,62 @@ def test_every_cut_learns_as_the_plain_network(
         moved += sum(not np.array_equal(o, np.arange(o.size)) for o in found[2].orders)
     assert moved >= tried
     assert tried > (mode == "permute") or net is branched_net
+
+
+@pytest.mark.parametrize("where", ["before", "both", "bridge", "all"])
+@pytest.mark.parametrize("mode", ["withhold", "permute"])
+@pytest.mark.parametrize("net", [mobile_net, branched_net, dense_net])
+def test_gradients_through_the_gateway_are_the_plain_ones(
+    net: Callable[[], Graph], mode: str, where: str
+) -> None:
+    base = net()
+    tried = 0
+    for place in places(base):
+        try:
+            share = 1.0 if net is branched_net else 0.5
+            found = at_cut(base, mode, place.value.name, Scheme(), share, where)
+        except TrustError:
+            continue
+        compare(*found, 8)
+        tried += found[2].backward is not None
+    assert tried or net is branched_net or mode == "permute"
+
+
+def bridge_net(form: str) -> tuple[Graph, str]:
+    """A network and its cut; the bridge has the form: what is after its layer, what it reads."""
+    net = Int8Net(f"bridge_{form}", len(form))
+    add, conv = net.add, net.conv
+    x = conv(net.input(1, 8, 8, 3), 12, 3, 2)
+    wide = conv(x, 12, 1)
+    side = net.depthwise(wide)
+    made = {
+        "layer": lambda: conv(side, 12, 3),
+        "residual": lambda: add("add", [wide, conv(side, 12, 1)]),
+        "same": lambda: add("sub", [conv(x, 12, 1), x]),
+        "shared": lambda: add("add", [conv(x, 16, 1), conv(net.depthwise(x), 16, 1)]),
+        "gate": lambda: add("mul", [conv(x, 12, 1), conv(net.pool("max_pool", x, 4), 12)]),
+        "max_pool": lambda: net.pool("max_pool", conv(x, 12, 1), 2, 2),
+        "average_pool": lambda: net.pool("average_pool", add("add", [x, conv(side, 12)]), 3),
+        "table": lambda: add("sigmoid", [conv(x, 12, 1)]),
+        "three": lambda: add("mul", [wide, add("add", [conv(side, 12), x])]),
+    }[form]()
+    return net.build(net.dense(conv(made, 10, 1), 5)), made.name
+
+
+FORMS = (
+    "layer", "residual", "same", "shared", "gate", "max_pool", "average_pool", "table", "three",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["before", "bridge", "all"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_bridge_gives_the_plain_gradients(form: str, where: str) -> None:
+    base, cut = bridge_net(form)
+    found = at_cut(base, "withhold", cut, Scheme(), 1.0, where)
+    backward = found[2].backward
+    assert backward is not None
+    assert bool(backward.state) == (where != "before")
+    compare(*found, 8)
 
 
 def test_a_gradient_summed_over_secret_channels_is_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tinsmith import paths
 from tinsmith.attack.artefacts import read_artefacts
+from tinsmith.codegen.report import read_report
 from tinsmith.errors import CompileError, NotAuthentic, Refused
 from tinsmith.ir.dtypes import Array
 from tinsmith.pipeline import compile_model
@@ -37,6 +38,7 @@ HOST, BOARD = "host", "mps2-an505"
 STEPS = 40
 LAST = Update(last=1, bias=True, weights=0.5)
 PART = Update(last=2, bias=True, weights=0.5)
+EARLY = Update(index=1, bias=True, weights=0.5)
 WHOLE = Update(last=2, bias=True, weights=1.0)
 
 
@@ -75,6 +77,9 @@ CASES = (
         Scheme(batch=3, momentum=0.9, weight_decay=1e-4, update=(LAST,)),
     ),
     Case(BOARD, "withhold", "digits_dscnn", Scheme(classes=10, update=(WHOLE,))),
+    Case(HOST, "withhold", "digits_resnet", Scheme(update=(EARLY, PART))),
+    Case(HOST, "permute", "digits_dscnn", Scheme(rule="residual4", update=(EARLY,))),
+    Case(BOARD, "withhold", "digits_dscnn", Scheme(classes=10, update=(EARLY, PART))),
 )  # fmt: skip
 
 
@@ -83,7 +88,9 @@ def test_learns_what_the_plain_model_learns(tmp_path: Path, case: Case) -> None:
     folder = case.compile(tmp_path)
     x, labels = case.samples()
     training = open_training(folder)
-    assert any(not np.array_equal(o, np.arange(o.size)) for o in training.orders)
+    through = EARLY in case.scheme.update
+    assert read_report(folder).train_gateway_calls == (2 if through else 1 + ("otp" in case.mode))
+    assert through or any(not np.array_equal(o, np.arange(o.size)) for o in training.orders)
     result = train_steps(folder, {"x": x}, labels, 0.01)
     trainer = Trainer(training.graph)
     start = dict(trainer.state)
@@ -246,15 +253,20 @@ def test_what_learns_is_not_attacked(folder: Path) -> None:
         read_artefacts(folder)
 
 
+def test_a_pad_blinds_no_gradient(tmp_path: Path) -> None:
+    case = Case(HOST, "coreguard-otp", "digits_dscnn", Scheme(update=(EARLY,)))
+    with pytest.raises(CompileError, match="which a pad cannot blind"):
+        case.compile(tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("scheme", "cut", "expected"),
     [
-        (Scheme(update=(Update(index=0, bias=True),)), None, "a layer before the cut"),
-        (Scheme(update=(Update(node="*", bias=True),)), None, "before the cut"),
+        (Scheme(update=(Update(node="*", bias=True),)), None, "the layer in the secure image"),
         (Scheme(rule="stochastic", update=(PART,)), None, "random numbers"),
         (Scheme(gradients="float32", update=(PART,)), None, "int8 gradients"),
     ],
-    ids=["early", "all", "stochastic", "float32"],
+    ids=["all", "stochastic", "float32"],
 )
 def test_what_does_not_learn_says_why(
     tmp_path: Path, scheme: Scheme, cut: str | None, expected: str

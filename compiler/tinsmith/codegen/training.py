@@ -1,7 +1,8 @@
 """The training graph of a model, and what the generator says of it in C.
 
 Graph inputs: the model's, then the label or target, then the learning rate; graph outputs: the
-model's, then the loss.
+model's, then the loss. The second call of a secure image, which is a training graph too, has the
+gradients of its caller for inputs and outputs, then the learning rate and no loss.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..errors import InternalError
 from ..ir.dtypes import DType
-from ..ir.graph import Graph, Stage
+from ..ir.graph import Graph, Stage, Value
 from ..ir.printer import print_graph
 from ..ir.rewrite import live_nodes
 from ..kernels.kernel import Constant
@@ -25,6 +26,8 @@ from .program import Program
 from .state import StateBlock
 from .views import StateView, TrainView
 from .weights import Weights
+
+_LOSSES = ("softmax_cross_entropy", "mse_loss", "float_cross_entropy", "float_mse")
 
 
 def inference_graph(training: Graph) -> Graph:
@@ -47,15 +50,15 @@ def inference_graph(training: Graph) -> Graph:
 def train_view(
     program: Program, functions: Functions, weights: Weights, state: StateBlock
 ) -> TrainView:
-    """Raises InternalError for a graph without a learning rate or a loss."""
+    """Raises InternalError for a graph without a learning rate."""
     graph, plan = program.graph, program.plan
-    rate, loss = graph.inputs[-1], graph.outputs[-1]
-    for value in (rate, loss):
+    rate, loss = graph.inputs[-1], loss_of(graph)
+    for value in (rate, *((loss,) if loss else ())):
         if value.type.dtype is not DType.FLOAT32 or value.type.elements != 1:
             raise InternalError(f"a training graph ends with a rate and a loss, not %{value.name}")
     label, classes = label_of(graph)
     inputs = enumerate(graph.inputs[:-1])
-    outputs = enumerate(graph.outputs[:-1])
+    outputs = enumerate(v for v in graph.outputs if v != loss)
     return TrainView(
         base_hash=base_hash(graph),
         arena_bytes=plan.arena_bytes,
@@ -63,7 +66,7 @@ def train_view(
         inputs=tuple(port_view(v, i, "train_input", program) for i, v in inputs),
         outputs=tuple(port_view(v, i, "train_output", program) for i, v in outputs),
         rate_offset=plan.offsets[rate],
-        loss_offset=plan.offsets[loss],
+        loss_offset=plan.offsets[loss] if loss else None,
         label_offset=0 if label is None else plan.offsets[graph.inputs[label]],
         classes=classes,
         steps=tuple(step_views(program, functions, weights, state)),
@@ -72,6 +75,12 @@ def train_view(
         batch=batch_of(graph),
         state=tuple(_parts(graph, weights, state)),
     )
+
+
+def loss_of(graph: Graph) -> Value | None:
+    """The last output, but of a secure image's second call, which has no loss."""
+    made = {v for n in graph.nodes if n.op.name in _LOSSES for v in n.outputs}
+    return graph.outputs[-1] if graph.outputs[-1] in made else None
 
 
 def label_of(graph: Graph) -> tuple[int | None, int | None]:

@@ -73,8 +73,9 @@ class StateView:
 
 @dataclass(frozen=True)
 class TrainView:
-    """The training entry point. Offsets are in the arena; `classes` is None without a label;
-    `base_hash` is SHA-256 in hexadecimal. stored_bytes: of the state, what stores hold.
+    """The training entry point. Offsets are in the arena; `classes` is None without a label,
+    `loss_offset` without a loss; `base_hash` is SHA-256 in hexadecimal. stored_bytes: of the state,
+    what stores hold.
     batch: samples to an update."""
 
     base_hash: str
@@ -83,7 +84,7 @@ class TrainView:
     inputs: tuple[PortView, ...]
     outputs: tuple[PortView, ...]
     rate_offset: int
-    loss_offset: int
+    loss_offset: int | None
     label_offset: int
     classes: int | None
     steps: tuple[StepView, ...]

@@ -111,8 +111,10 @@ def _updates_are_in_place(graph: Graph) -> Iterator[str]:
 
 def _activations_are_quantized(graph: Graph) -> Iterator[str]:
     if graph.updates:
-        return  # gradients are int8 with an exponent of their own, known at run time
-    for value in (*graph.inputs, *(v for n in graph.nodes for v in n.outputs)):
+        return
+    # Gradients are int8 with an exponent of their own, known at run time.
+    made = (v for n in graph.nodes if n.op.name != "quantize_gradient" for v in n.outputs)
+    for value in (*graph.inputs, *made):
         if value.type.dtype is DType.INT8 and value.type.quant is None:
             yield f"%{value.name} is int8 without a scale"
 

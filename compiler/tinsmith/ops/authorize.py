@@ -1,6 +1,12 @@
-"""authorize: a call of the secure world, which computes what this image does not hold.
+"""Calls of the secure world, which computes what this image does not hold.
 
-It has no reference and no weights: its meaning is a graph of the secure image (docs/trust.md).
+authorize(x…) {call} → y: of the forward pass.
+authorize_gradient(dy [, learning_rate], states…) {call, given} → float32[n]: the gradients of what
+the forward call was given, one after the other. The first `given` inputs go to the secure world.
+The states are not read: naming them puts the call before every update, so that a step that is
+refused changes nothing.
+
+They have no reference and no weights: their meaning is a graph of the secure image (docs/trust.md).
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from ..ir.dtypes import Array, DType, Shape, TensorType
 from ..ir.graph import Node
 from ..ir.opdef import Absent, IntegerRule, OpDef, no_macs
 from ..ir.rewrite import Rewriter
+from ._gradient import training_op
 
 MAX_INPUTS = 3  # as many as a request of the gateway holds
 
@@ -24,6 +31,15 @@ class AuthorizeAttrs:
     call: int = 0
     shape: Shape = ()
     dtype: str = "int8"
+
+
+@dataclass(frozen=True)
+class AuthorizeGradientAttrs:
+    """call: number of the secure graph. given: inputs that it takes. elements: of the output."""
+
+    call: int = 1
+    given: int = 1
+    elements: int = 1
 
 
 def infer(types: Sequence[TensorType], attrs: AuthorizeAttrs) -> Sequence[TensorType]:
@@ -38,6 +54,16 @@ def reference(node: Node, arrays: Sequence[Array]) -> Sequence[Array]:
     """Raises InternalError: only the secure image knows."""
     del arrays
     raise InternalError(f"authorize %{node.name} is computed by the secure image alone")
+
+
+def infer_gradient(
+    types: Sequence[TensorType], attrs: AuthorizeGradientAttrs
+) -> Sequence[TensorType]:
+    if not 1 <= attrs.given <= min(len(types), MAX_INPUTS):
+        raise ValueError(f"takes 1 to {MAX_INPUTS} inputs, not {attrs.given} of {len(types)}")
+    if any(t.dtype is not DType.FLOAT32 for t in types[: attrs.given]):
+        raise ValueError(f"takes float32 gradients, not {types[0]}")
+    return (TensorType((attrs.elements,), DType.FLOAT32),)
 
 
 def lower(node: Node, rewriter: Rewriter) -> None:
@@ -60,5 +86,8 @@ OP = OpDef(
     onnx_import=_MADE_HERE,
     onnx_export=_MADE_HERE,
     cases=Absent("it needs a secure image: the tests of the partition have them"),
-    gradient=Absent("the gradient would need the secret"),
+    gradient=Absent("its gradient needs the secret: trust/learning_worlds.py divides it instead"),
 )
+
+GRADIENT = training_op("authorize_gradient", infer_gradient, reference, AuthorizeGradientAttrs)
+OPS = (OP, GRADIENT)

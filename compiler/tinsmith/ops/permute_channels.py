@@ -10,6 +10,7 @@ from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Node
 from ..ir.opdef import Absent, Case, IntegerRule, NoAttrs, OpDef, no_macs
 from ..ir.rewrite import Rewriter
+from ._gradient import Gradient, GradientContext, one_gradient
 
 
 def infer(types: Sequence[TensorType], attrs: NoAttrs) -> Sequence[TensorType]:
@@ -32,6 +33,15 @@ def lower(node: Node, rewriter: Rewriter) -> None:
     rewriter.keep(node)
 
 
+def gradient(node: Node, gradients: Sequence[Gradient | None], context: GradientContext) -> None:
+    """dy in the order that x has."""
+    dy, (x, order) = one_gradient(gradients), node.inputs
+    back = np.argsort(context.array(order)).astype(np.int32)
+    inverse = context.constant(f"{order.name}.inverse", back)
+    (dx,) = context.emit("permute_channels", [dy.value, inverse], None, f"{x.name}.gradient")
+    context.add(x, dx, dy.factor)
+
+
 _MADE_HERE = Absent("the trusted partition makes it; no ONNX operator is like it")
 
 OP = OpDef(
@@ -47,5 +57,5 @@ OP = OpDef(
         Case("image", ((1, 3, 5, 6),), params=(np.array([3, 0, 5, 1, 4, 2], np.int32),)),
         Case("vector", ((2, 5),), params=(np.array([4, 3, 2, 1, 0], np.int32),)),
     ),
-    gradient=Absent("the trusted partition protects inference"),
+    gradient=gradient,
 )

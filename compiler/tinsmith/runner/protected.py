@@ -23,7 +23,7 @@ from ..codegen.schedule import schedule
 from ..ir.graph import Stage
 from ..pass_manager import PassContext
 from ..toolchain.firmware import build_firmware
-from ..trust.images import build_worlds, read_locked_training, read_worlds
+from ..trust.images import build_worlds, read_backward, read_locked_training, read_worlds
 from .project import Project
 
 
@@ -59,5 +59,8 @@ def traced(project: Project) -> Generator[Project]:
         shutil.copy(project.folder / SAMPLE_FILE, folder)
         nonsecure, secure = read_worlds(folder)
         train = read_locked_training(folder)
-        build_worlds(folder, project.board, nonsecure, secure, quota=None, trace=True, train=train)
+        build_worlds(
+            folder, project.board, nonsecure, secure,
+            quota=None, trace=True, train=train, backward=read_backward(folder),
+        )  # fmt: skip
         yield Project(folder, nonsecure, project.board)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..codegen.c_text import c_model_name
@@ -26,28 +27,109 @@ class GatePort:
 
 
 @dataclass(frozen=True)
+class KeptPort:
+    """What the first call of a training step keeps for the second. index: of a model's outputs or
+    training inputs. offset: in the memory that is kept."""
+
+    index: int
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class GateView:
-    """name: the C name. inputs: the caller's, in order. pad: None without."""
+    """name: the C name. inputs: the caller's, in order. pad: None without.
+
+    Of an image whose bridge gradients cross: kept, by the first call for the second; learns: it is
+    the second, a training entry point; takes_rate: its last input is the learning rate.
+    """
 
     name: str
     inputs: tuple[GatePort, ...]
     output: GatePort
     pad: GatePort | None
+    kept: tuple[KeptPort, ...] = ()
+    learns: bool = False
+    takes_rate: bool = False
+    trainable: bool = False
 
     @property
     def macro(self) -> str:
         return self.name.upper()
 
+    @property
+    def label(self) -> str:
+        """Unique among the gates of an image: both calls of a training step are of one model."""
+        return f"{self.name}_backward" if self.learns else self.name
+
+    @property
+    def kept_bytes(self) -> int:
+        return max((k.offset + _aligned(k.bytes) for k in self.kept), default=0)
+
     @staticmethod
-    def of(graph: Graph) -> GateView:
-        """Raises InternalError for a graph that a gateway cannot call."""
+    def of(graph: Graph, *, trainable: bool = False) -> GateView:
+        """trainable: the first call of two that training steps make.
+
+        Raises InternalError for a graph that a gateway cannot call.
+        """
         ports = [(value.name, GatePort.of(i, value)) for i, value in enumerate(graph.inputs)]
         given = tuple(port for name, port in ports if name != PAD)
         pads = [port for name, port in ports if name == PAD]
-        if len(graph.outputs) != 1 or not 1 <= len(given) <= MAX_INPUTS:
+        outputs = 1 if not trainable else len(graph.outputs)
+        if len(graph.outputs) != outputs or not 1 <= len(given) <= MAX_INPUTS:
             raise InternalError(
                 f"{graph.name} has {len(given)} inputs and {len(graph.outputs)} outputs",
                 expected=f"1 to {MAX_INPUTS} inputs and 1 output",
             )
         output = GatePort.of(0, graph.outputs[0])
-        return GateView(c_model_name(graph.name), given, output, pads[0] if pads else None)
+        return GateView(
+            c_model_name(graph.name),
+            given,
+            output,
+            pads[0] if pads else None,
+            _kept(1, graph.outputs[1:]),
+            trainable=trainable,
+        )
+
+    @staticmethod
+    def backward(forward: Graph, graph: Graph) -> GateView:
+        """The second call of a training step: the training graph of `forward`'s model."""
+        dy, *kept, rate = graph.inputs
+        takes_rate = any(rate in n.inputs for n in graph.nodes)
+        inputs = [GatePort.of(0, dy), *([GatePort.of(1, rate)] if takes_rate else [])]
+        return GateView(
+            c_model_name(forward.name),
+            tuple(inputs),
+            GatePort.of(0, graph.outputs[0]),
+            None,
+            _kept(1, kept),
+            learns=True,
+            takes_rate=takes_rate,
+        )
+
+
+def gate_views(graphs: Sequence[Graph], backward: Graph | None) -> list[GateView]:
+    """One per call. backward: of the only graph there is then."""
+    if backward is None:
+        return [GateView.of(graph) for graph in graphs]
+    (forward,) = graphs
+    return [GateView.of(forward, trainable=True), GateView.backward(forward, backward)]
+
+
+def memory_bytes(gates: Sequence[GateView]) -> int:
+    """What lives from one call to the next: a pad, or what was kept."""
+    pads = max((gate.pad.bytes for gate in gates if gate.pad), default=0)
+    return max([pads, *(gate.kept_bytes for gate in gates)])
+
+
+def _kept(first: int, values: Sequence[Value]) -> tuple[KeptPort, ...]:
+    ports: list[KeptPort] = []
+    offset = 0
+    for i, value in enumerate(values, first):
+        ports.append(KeptPort(i, offset, value.type.bytes))
+        offset += _aligned(value.type.bytes)
+    return tuple(ports)
+
+
+def _aligned(count: int) -> int:
+    return -(-count // 4) * 4

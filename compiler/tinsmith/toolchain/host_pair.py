@@ -18,7 +18,7 @@ from ..ir.graph import Graph
 from ..machine.board import Board
 from .compile_c import build, compile_sources, firmware, link_elf
 from .firmware import Firmware
-from .gate_view import GateView
+from .gate_view import gate_views, memory_bytes
 from .harness import ModelBinding, write_harness
 from .secure_image import NO_QUOTA, SECURE_ELF, PairFirmware
 from .sizes import measure_sizes
@@ -46,11 +46,13 @@ def build_host_pair(
     trace: bool = False,
     train: Graph | None = None,
     update: UpdateView | None = None,
+    backward: Graph | None = None,
 ) -> PairFirmware:
     """As `secure_image.build_pair`. The secure program is started, and starts the other one."""
     del debug
     client = _build_client(project_dir / NONSECURE_FOLDER, board, nonsecure, train, trace)
-    server = _build_server(project_dir / SECURE_FOLDER, board, secure, quota, client.elf, update)
+    secret = project_dir / SECURE_FOLDER
+    server = _build_server(secret, board, secure, quota, client.elf, update, backward)
     elf = firmware(project_dir, trace=trace)
     elf.parent.mkdir(parents=True, exist_ok=True)
     sealed = elf.with_name(SECURE_ELF)
@@ -76,13 +78,14 @@ def _build_server(
     quota: int | None,
     image: Path,
     update: UpdateView | None,
+    backward: Graph | None,
 ) -> Firmware:
     harness = folder / "harness"
     shutil.rmtree(harness, ignore_errors=True)
     harness.mkdir(parents=True)
     _copy(_SERVER, harness)
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
-    binding = render("secure/gateway_binding.c.j2", _binding(graphs, quota))
+    binding = render("secure/gateway_binding.c.j2", _binding(graphs, backward, quota))
     (harness / "gateway_binding.c").write_text(binding)
     if update is not None:
         _copy(_FOR_UPDATES, harness)
@@ -95,6 +98,9 @@ def _build_server(
     for graph in graphs:
         sources += sorted(p.relative_to(folder) for p in (folder / graph.name).glob("*.c"))
         includes += [graph.name, f"{graph.name}/runtime/include"]
+    if backward is not None:
+        runtime = folder / graphs[0].name / "runtime" / "src"
+        sources += sorted(p.relative_to(folder) for p in runtime.glob("*.c"))
     objects = compile_sources(folder, board, sources, Path("build/obj"), includes)
     elf = folder / "build" / SECURE_ELF
     link_elf(folder, board, objects, elf)
@@ -102,11 +108,13 @@ def _build_server(
     return Firmware(elf, measure_sizes(elf, stems), None)
 
 
-def _binding(graphs: Sequence[Graph], quota: int | None) -> dict[str, object]:
-    gates = [GateView.of(graph) for graph in graphs]
+def _binding(
+    graphs: Sequence[Graph], backward: Graph | None, quota: int | None
+) -> dict[str, object]:
+    gates = gate_views(graphs, backward)
     return {
         "gates": gates,
-        "pad_bytes": max((gate.pad.bytes for gate in gates if gate.pad), default=0),
+        "pad_bytes": memory_bytes(gates),
         "quota": NO_QUOTA if quota is None else quota * len(graphs),
     }
 

@@ -21,7 +21,7 @@ from ..machine.board import Board
 from ..machine.trust_zone import TrustZone, load_trust_zone, non_secure_board, secure_board
 from .compile_c import build, compile_sources, firmware, link_elf
 from .firmware import Firmware, build_firmware
-from .gate_view import GateView
+from .gate_view import GateView, gate_views, memory_bytes
 from .harness import ModelBinding, write_harness
 from .image_record import write_record
 from .sizes import check_budget, measure_sizes
@@ -35,6 +35,7 @@ _SOURCES = paths.RUNTIME_C / "secure"
 _GATEWAY = "gateway.o"  # the import library: the address of the gateway, nothing else
 _TO_DRAW_PADS = ("chacha20.c", "chacha20.h", "pad.c")
 _FOR_DEBUG = "debug.c"
+_INCLUDED = "backward_binding.c.j2"  # in gateway_binding.c
 _MODEL = ("", "_weights")  # sources of a graph
 # Functions of the gateway that undefined instructions follow in the image.
 _GATEWAY_FUNCTIONS = (
@@ -89,6 +90,7 @@ def build_pair(
     zone: TrustZone | None = None,
     train: Graph | None = None,
     update: UpdateView | None = None,
+    backward: Graph | None = None,
 ) -> PairFirmware:
     """Compile and link what `write_project` wrote into `nonsecure/` and `secure/<graph name>/`.
 
@@ -96,7 +98,8 @@ def build_pair(
     emulated board the secure image ends the emulator where it would reset, and says why. trace:
     the non-secure image reports every node, and both go to `build/trace/`. zone: the division of
     memory; None: the board's. train: the training graph of `nonsecure`, if any. update: what the
-    secure image knows of it.
+    secure image knows of it. backward: the second call of a training step, where gradients go
+    through the gateway; `secure` is then the first alone.
 
     Returns the sizes and stacks of both; `build/secure.elf` starts `build/firmware.elf`.
     Raises CompileError for a board without a secure world, and as `build_firmware`.
@@ -105,8 +108,10 @@ def build_pair(
     debug = debug and bool(board.emulator)
     folder = project_dir / SECURE_FOLDER
     other = project_dir / NONSECURE_FOLDER
-    write_secure_harness(folder, board, zone, secure, quota=quota, debug=debug, update=update)
-    secure_firmware = link_secure(folder, board, zone, secure, debug=debug)
+    write_secure_harness(
+        folder, board, zone, secure, quota=quota, debug=debug, update=update, backward=backward
+    )
+    secure_firmware = link_secure(folder, board, zone, secure, debug=debug, backward=backward)
     objects = [Path("..") / SECURE_FOLDER / "build" / _GATEWAY]
     other_board = non_secure_board(board, zone)
     if trace:
@@ -150,6 +155,7 @@ def write_secure_harness(
     quota: int | None,
     debug: bool,
     update: UpdateView | None = None,
+    backward: Graph | None = None,
 ) -> None:
     """Write `harness/` of the secure image; files of an earlier build are removed.
 
@@ -164,7 +170,7 @@ def write_secure_harness(
     harness = folder / "harness"
     shutil.rmtree(harness, ignore_errors=True)
     harness.mkdir(parents=True)
-    gates = [GateView.of(graph) for graph in graphs]
+    gates = gate_views(graphs, backward)
     for name, text in _harness_files(board, zone, gates, calls, debug, update).items():
         (harness / name).write_text(text, encoding="utf-8", newline="\n")
 
@@ -177,13 +183,12 @@ def _harness_files(
     debug: bool,
     update: UpdateView | None,
 ) -> Mapping[str, str]:
-    pad_bytes = max((gate.pad.bytes for gate in gates if gate.pad), default=0)
     names = {
         "board": board.name,
         "zone": {"secure": zone.secure, "non_secure": zone.non_secure, **_lists(zone)},
         "windows": zone.windows,
         "gates": gates,
-        "pad_bytes": pad_bytes,
+        "pad_bytes": memory_bytes(gates),
         "quota": calls,
         "flash": zone.secure.flash,
         "veneers": zone.secure.veneers,
@@ -195,7 +200,8 @@ def _harness_files(
         "host": False,
     }
     left_out = {
-        *(() if pad_bytes else _TO_DRAW_PADS),
+        *(() if any(gate.pad for gate in gates) else _TO_DRAW_PADS),
+        _INCLUDED,
         *(() if debug else (_FOR_DEBUG,)),
         *(() if update else _FOR_UPDATES),
     }
@@ -216,14 +222,22 @@ def _lists(zone: TrustZone) -> dict[str, object]:
 
 
 def link_secure(
-    folder: Path, board: Board, zone: TrustZone, graphs: Sequence[Graph], *, debug: bool
+    folder: Path,
+    board: Board,
+    zone: TrustZone,
+    graphs: Sequence[Graph],
+    *,
+    debug: bool,
+    backward: Graph | None = None,
 ) -> Firmware:
     """The secure image as yet without the hash of the other; beside it the import library.
 
-    debug: as `write_secure_harness` was told. Raises as `build_pair`.
+    debug, backward: as `write_secure_harness` was told. Raises as `build_pair`.
     """
     machine = secure_board(board, zone)
     parts = ["harness", *(graph.name for graph in graphs)]
+    if backward is not None:
+        parts.append(f"{graphs[0].name}/runtime/src")
     files = [p.relative_to(folder) for part in parts for p in sorted((folder / part).glob("*.c"))]
     includes = [*parts, f"{graphs[0].name}/runtime/include"]
     cflags = ["-mcmse", *(["-DTS_SECURE_DEBUG"] if debug else [])]
@@ -237,8 +251,9 @@ def link_secure(
     sources = [f"{g.name}_{n}{s}" for g, n in zip(graphs, names, strict=True) for s in _MODEL]
     sizes = measure_sizes(elf, sources)
     check_budget(sizes, machine)
-    pads = any(GateView.of(graph).pad for graph in graphs)
+    pads = any(gate.pad for gate in gate_views(graphs, backward))
     roots = [*(f"{name}_run" for name in names), *(["ts_draw_pad"] if pads else [])]
+    roots += [f"{names[0]}_train_step"] if backward is not None else []
     updates = (folder / "harness" / "update_gateway.c").is_file()
     stack = _deepest(elf, machine, roots, updates)
     if stack is not None and stack.bytes > machine.stack_bytes:

@@ -30,18 +30,20 @@ def build_worlds(
     trace: bool = False,
     train: Graph | None = None,
     update_key: bytes = bytes(KEY_BYTES),
+    backward: Graph | None = None,
 ) -> PairFirmware:
     """Compile and link `folder/nonsecure` and `folder/secure/<graph>` into `folder/build`.
 
     quota: queries per boot; None: any number. trace: the non-secure image reports every node.
     train: the training graph of `nonsecure`, if any. update_key: the device's for updates of what
-    that learns; without one the pair is good for measuring alone.
+    that learns; without one the pair is good for measuring alone. backward: the second call of a
+    training step, of the only secure graph.
     """
     update = UpdateView.of(train, update_key) if train is not None else None
     build = build_host_pair if board.is_host else build_pair
     return build(
         folder, board, nonsecure, secure,
-        quota=quota, debug=True, trace=trace, train=train, update=update,
+        quota=quota, debug=True, trace=trace, train=train, update=update, backward=backward,
     )  # fmt: skip
 
 
@@ -54,6 +56,12 @@ def read_worlds(folder: Path) -> tuple[Graph, list[Graph]]:
     calls = sum(n.op.name == "authorize" for n in nonsecure.nodes)
     gates = [f"{nonsecure.name}_gate{call}" for call in range(calls)]
     return nonsecure, [read_graph(folder / SECURE_FOLDER / gate) for gate in gates]
+
+
+def read_backward(folder: Path) -> Graph | None:
+    """The PLANNED graph of the second call of a training step; None where there is none."""
+    gate = folder / SECURE_FOLDER / f"{read_graph(folder / NONSECURE_FOLDER).name}_gate0"
+    return read_training_graph(gate) if (gate / TRAINING_FILE).is_file() else None
 
 
 def read_locked_training(folder: Path) -> Graph | None:

@@ -1,8 +1,9 @@
-"""A protected model that learns: the training graph of the non-secure image, in secret order.
+"""A protected model that learns: the training graphs of both worlds, in secret order.
 
-Layers after the cut may learn. Every sum over channels of such a step is one of integers, and the
-rest is done channel by channel, so a step in any order of channels gives the weights of the plain
-model's step in that order, bit for bit. What does not keep to this is refused.
+Every sum over channels of a step is one of integers, and the rest is done channel by channel, so a
+step in any order of channels gives the weights of the plain model's step in that order, bit for
+bit. What does not keep to this is refused. Where only layers after the cut learn the non-secure
+image does it alone; else gradients go through the gateway (trust/learning_worlds.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from ..plan.stripes import stripe_rows
 from ..train.scheme import Scheme, SchemeError, Selection, layers, resolve
 from .cut import Mode, Site, TrustError, choose
 from .keystream import Secret
+from .learning_worlds import authorized_network, divide
+from .partition import Partition
 from .state_order import LayerOrder, state_orders
+from .worlds import bridge_carries_order, locked_order
 
 _BINARY = ("add", "mul", "sub")  # operands that are broadcast get sums of float gradients
 
@@ -41,11 +45,18 @@ class Learning:
 
 @dataclass(frozen=True)
 class LockedLearning:
-    """graph: the training graph of the non-secure image. orders: per state in the order of
-    `graph.state` which element of the plain model's state is at every place of it, int64[n]."""
+    """graph: the training graph of the non-secure image. orders: per state of the plain model, in
+    the order of its `state`, which of its elements is at every place of the protected one's,
+    int64[n]. secured: of these states the ones in secure memory, by number.
+
+    forward, backward: of the secure image, where gradients go through the gateway; else None.
+    """
 
     graph: Graph
     orders: tuple[Array, ...]
+    secured: tuple[int, ...] = ()
+    forward: Graph | None = None
+    backward: Graph | None = None
 
 
 def check_learnable(scheme: Scheme) -> None:
@@ -65,57 +76,85 @@ def check_learnable(scheme: Scheme) -> None:
 
 
 def lock_learning(
-    learning: Learning, nonsecure: Graph, mode: Mode, key: bytes, cut: str | None
+    learning: Learning, parts: Partition, key: bytes, cut: str | None
 ) -> LockedLearning:
-    """The training graph of a partition's non-secure graph.
+    """The training graphs of both worlds.
 
-    nonsecure: what `partition(learning.base, mode, key, cut)` gave. Raises TrustError when the
-    scheme wants what is not after the cut, or sums that depend on the order of channels.
+    parts: what `partition(learning.base, mode, key, cut)` gave. Raises TrustError when the scheme
+    wants gradients that the mode has no call for, or sums that depend on the order of channels.
     """
-    site = choose(learning.base, mode, cut)
+    site = choose(learning.base, parts.mode, cut)
     secret = Secret(key, site.classes.all())
     chosen = resolve(learning.scheme, learning.base)
-    orders = {n.name: _order_of(n, site, secret) for n in layers(learning.base)}
-    _check_place(learning.base, site, chosen)
+    orders = _layer_orders(learning.base, site, secret)
+    crosses = _crosses(learning.base, site, chosen, parts.mode)
     _check_sums(learning.base, site, chosen)
+    network, locked = parts.nonsecure, None
+    if crosses:
+        network, locked = authorized_network(learning.base, parts)
+    training = _training_graph(learning, replace(network, stage=Stage.QUANTIZED), chosen, orders)
+    pairs, found = (_trainable(learning.base, g) for g in (learning.plain, training))
+    layers_of = [(pairs[name], found[name], orders[name]) for name in pairs if name in found]
+    places = state_orders(learning.plain, training, layers_of)
+    if locked is None:
+        return LockedLearning(stripe_rows(training), places)
+    worlds = divide(training, locked)
+    secured = tuple(i for i, v in enumerate(training.state) if v in worlds.backward.state)
+    graph = stripe_rows(worlds.nonsecure)
+    return LockedLearning(graph, places, secured, worlds.forward, worlds.backward)
+
+
+def _training_graph(
+    learning: Learning,
+    network: Graph,
+    chosen: Mapping[str, Selection],
+    orders: Mapping[str, LayerOrder],
+) -> Graph:
+    """The plain model's, of a network in secret order: the same channels of the same layers."""
     pairs = _trainable(learning.base, learning.plain)
-    selections = {n.name: Selection() for n in layers(nonsecure)}
+    selections = {n.name: Selection() for n in layers(network)}
     for name, node in pairs.items():
         if chosen[name].trains:
             selections[name] = _selection(node, orders[name])
     context = PassContext(options={"scheme": learning.scheme, "selections": selections})
-    passes = (select_updates.PASS, build_backward.PASS)
-    locked = run_passes(replace(nonsecure, stage=Stage.QUANTIZED), passes, context)
-    found = _trainable(learning.base, locked)
-    layers_of = [(pairs[name], found[name], orders[name]) for name in pairs if name in found]
-    return LockedLearning(stripe_rows(locked), state_orders(learning.plain, locked, layers_of))
+    return run_passes(network, (select_updates.PASS, build_backward.PASS), context)
 
 
-def _order_of(node: Node, site: Site, secret: Secret) -> LayerOrder:
-    """The order of a layer's output channels and of a filter's input channels."""
-    axes = site.classes.constants.get((node.name, 1))
-    shape = node.inputs[1].type.shape
-    found = [None, None] if axes is None else [axes[0], axes[-1]]
-    orders = [None if t is None else site.classes.order(t, secret.order) for t in found]
-    sizes = (shape[0], shape[-1])
-    out, inner = (np.arange(n) if o is None else o for o, n in zip(orders, sizes, strict=True))
-    return LayerOrder(out, inner)
+def _layer_orders(base: Graph, site: Site, secret: Secret) -> dict[str, LayerOrder]:
+    """By name of the layer: the order of its output channels and of its filter's input channels."""
+    found: dict[str, LayerOrder] = {}
+    for node in layers(base):
+        shape = node.inputs[1].type.shape
+        axes = site.classes.constants.get((node.name, 1))
+        orders = [np.arange(shape[0]), np.arange(shape[-1])]
+        for i, term in enumerate(() if axes is None else (axes[0], axes[-1])):
+            order = site.classes.order(term, secret.order)
+            orders[i] = orders[i] if order is None else order
+        if node in site.bridge and bridge_carries_order(base, site):
+            orders[0] = locked_order(site, secret)
+        found[node.name] = LayerOrder(*orders)
+    return found
 
 
-def _check_place(base: Graph, site: Site, chosen: Mapping[str, Selection]) -> None:
-    after = [n for n in site.place.below if n not in site.bridge]
-    names = {n.name for n in after}
-    for node in base.nodes:
-        if node.name in chosen and chosen[node.name].trains and node.name not in names:
-            where = "in the secure image" if node in site.bridge else "before the cut"
-            first = [str(n.origin) for n in after if n.name in chosen][:3]
-            raise TrustError(
-                f"the scheme trains a layer {where}, at %{site.locked.name}",
-                node=str(node.origin),
-                expected=f"layers after it: {', '.join(first)} … " if first else "layers after it",
-                hint="no gradient goes through the gateway: train fewer layers, or cut earlier "
-                "with --trust-cut",
-            )
+def _crosses(base: Graph, site: Site, chosen: Mapping[str, Selection], mode: Mode) -> bool:
+    """Whether a layer before the cut or in the secure image learns. Raises TrustError in modes
+    that have no call for its gradient."""
+    after = {n.name for n in site.place.below if n not in site.bridge}
+    early = [n for n in base.nodes if n.name in chosen and chosen[n.name].trains]
+    early = [n for n in early if n.name not in after]
+    if early and mode == "coreguard-otp":
+        node = early[0]
+        where = "in the secure image" if node in site.bridge else "before the cut"
+        first = [str(n.origin) for n in site.place.below if n.name in after & chosen.keys()][:3]
+        raise TrustError(
+            f"the scheme trains a layer {where}, at %{site.locked.name}: its gradient would be a "
+            "sum over a layer that is split between the worlds, which a pad cannot blind",
+            node=str(node.origin),
+            expected=f"layers after it: {', '.join(first)} … " if first else "layers after it",
+            hint="--trust withhold lets layers before the cut learn; or cut earlier with "
+            "--trust-cut",
+        )
+    return bool(early)
 
 
 def _check_sums(base: Graph, site: Site, chosen: Mapping[str, Selection]) -> None:

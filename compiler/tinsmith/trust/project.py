@@ -28,11 +28,9 @@ from ..codegen.report import (
     read_report,
     write_report,
 )
-from ..codegen.schedule import schedule
-from ..codegen.training import inference_graph
 from ..errors import CompileError, InternalError
 from ..ir.dtypes import Array
-from ..ir.graph import Graph, Stage
+from ..ir.graph import Graph
 from ..ir.interpret import run
 from ..ir.printer import graph_hash
 from ..machine.board import Board, load_board
@@ -45,10 +43,11 @@ from ..toolchain.sizes import check_budget
 from . import keys
 from .cut import MODES
 from .images import build_worlds
-from .learning import Learning, LockedLearning, lock_learning
+from .learning import Learning
 from .learning_files import read_learning, write_learning
 from .manifest import NONSECURE_IMAGE, SECURE_IMAGE, Manifest, image_hash, write_manifest
-from .partition import Partition, partition
+from .partition import Partition
+from .world_programs import divide_model, nonsecure_program, secure_programs
 
 DEVELOPMENT = "development"
 
@@ -119,10 +118,10 @@ def write_protected(
     """
     given = list(sample) if sample is not None else random_sample(graph)
     with context.step("partition"):
-        divided, locked = _divide(graph, protection, device, learning)
-    nonsecure = _nonsecure_program(divided.nonsecure, locked, board, context)
+        divided, locked = divide_model(graph, protection.mode, device.key, protection.cut, learning)
+    nonsecure = nonsecure_program(divided.nonsecure, locked, board, context)
     nonsecure = replace(nonsecure, sample=given, expected=run(graph, given))
-    secure = [schedule(part, board, None, False, context) for part in divided.secure]
+    secure = secure_programs(divided, locked, board, context)
     with context.step("emit"):
         write_oracle(folder, graph, given, learning.plain if learning else None)
         weights_bytes = _write_worlds(folder, nonsecure, secure)
@@ -141,6 +140,7 @@ def write_protected(
             quota=protection.quota,
             train=nonsecure.train.graph if nonsecure.train else None,
             update_key=device.update_key,
+            backward=secure[0].train.graph if secure[0].train else None,
         )
     check_budget(images.nonsecure.sizes, board, ram=ram, flash=flash, node=nonsecure.peak_node)
     report = make_report(
@@ -157,6 +157,8 @@ def write_protected(
     report.macs = sum(n.op.macs(n) for n in graph.nodes)
     report.trust = _trust_report(divided, protection, device, board)
     report.gateway_calls = len(divided.secure)
+    if locked is not None:
+        report.train_gateway_calls = len(divided.secure) + (locked.backward is not None)
     _add_sizes(report, images, nonsecure.train)
     write_manifest(folder, _manifest(folder, report).signed(device.signer))
     write_report(folder, report)
@@ -203,27 +205,6 @@ def protect_project(
         out, graph, board, protection, whose, context,
         learning=learning, sample=sample, pictures=pictures,
     )  # fmt: skip
-
-
-def _divide(
-    graph: Graph, protection: Protection, device: Device, learning: Learning | None
-) -> tuple[Partition, LockedLearning | None]:
-    if learning is None:
-        graph = replace(graph, stage=Stage.QUANTIZED)
-        return partition(graph, protection.mode, device.key, protection.cut), None
-    divided = partition(learning.base, protection.mode, device.key, protection.cut)
-    mode, cut = divided.mode, protection.cut
-    return divided, lock_learning(learning, divided.nonsecure, mode, device.key, cut)
-
-
-def _nonsecure_program(
-    graph: Graph, locked: LockedLearning | None, board: Board, context: PassContext
-) -> Program:
-    """What the non-secure image computes; of a model that learns both programs."""
-    if locked is None:
-        return schedule(graph, board, None, False, context)
-    program = schedule(inference_graph(locked.graph), board, None, False, context)
-    return replace(program, train=schedule(locked.graph, board, None, False, context))
 
 
 def _write_worlds(folder: Path, nonsecure: Program, secure: Sequence[Program]) -> int:

@@ -70,6 +70,12 @@ def locked_order(site: Site, secret: Secret) -> Array:
     return np.arange(site.locked.type.shape[-1]) if order is None else order
 
 
+def bridge_carries_order(graph: Graph, site: Site) -> bool:
+    """Whether the order is in the bridge's own constants, so that nothing need be moved."""
+    part = _bridge_part(graph, site)
+    return isinstance(find_classes(part, site.bridge, (), ()).channels(site.locked), Free)
+
+
 def finish(rewriter: Rewriter) -> Graph:
     """The non-secure graph."""
     return rewriter.finish(stage=Stage.PARTITIONED)
@@ -77,12 +83,7 @@ def finish(rewriter: Rewriter) -> Graph:
 
 def _bridge_graph(graph: Graph, site: Site, order: Array) -> Graph:
     """The bridge as a graph whose output has the order: in its weights where they can have it."""
-    part = replace(
-        gate_graph(graph, 0, site.bridge_values(graph)),
-        outputs=(site.locked,),
-        nodes=site.bridge,
-        initializers=graph.initializers,
-    )
+    part = _bridge_part(graph, site)
     rewriter = Rewriter(part, NAME)
     classes = find_classes(part, site.bridge, (), ())
     channels = classes.channels(site.locked)
@@ -97,6 +98,15 @@ def _bridge_graph(graph: Graph, site: Site, order: Array) -> Graph:
         rewriter.keep(node)
     rewriter.rename(site.locked, _permuted(rewriter, site.locked, order, site.bridge[-1].origin))
     return rewriter.finish()
+
+
+def _bridge_part(graph: Graph, site: Site) -> Graph:
+    return replace(
+        gate_graph(graph, 0, site.bridge_values(graph)),
+        outputs=(site.locked,),
+        nodes=site.bridge,
+        initializers=graph.initializers,
+    )
 
 
 def _permuted(rewriter: Rewriter, value: Value, order: Array, origin: Origin) -> Value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ..kernel import Constant, Kernel
 
@@ -21,17 +22,19 @@ def constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
 
 def lead_bytes(node: Node, index: int) -> int | None:
     """A pixel is written while its channels are still read."""
-    return node.x.shape[-1] if index == 0 else None
+    return node.x.shape[-1] * node.x.dtype.bytes if index == 0 else None
 
 
-KERNELS = (
+KERNELS = tuple(
     Kernel(
-        name="permute_channels_s8",
+        name=f"permute_channels_{suffix}",
         op="permute_channels",
         template="ops/permute_channels.c.j2",
+        dtype=dtype,
         view=view,
         constants=constants,
         lead_bytes=lead_bytes,
         instructions=lambda node, graph: 6.0 * node.y.elements,
-    ),
+    )
+    for suffix, dtype in (("s8", DType.INT8), ("f32", DType.FLOAT32))
 )

@@ -1,0 +1,56 @@
+"""What the images of both worlds compute: the partition of a model, scheduled for a board."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..codegen.program import Program
+from ..codegen.schedule import schedule
+from ..codegen.training import inference_graph
+from ..ir.graph import Graph, Stage
+from ..machine.board import Board
+from ..pass_manager import PassContext
+from .cut import TrustError
+from .learning import Learning, LockedLearning, lock_learning
+from .partition import Partition, partition
+
+
+def divide_model(
+    graph: Graph, mode: str, key: bytes, cut: str | None, learning: Learning | None
+) -> tuple[Partition, LockedLearning | None]:
+    """The worlds of a model, and of one that learns its training graphs. key: the device's.
+
+    Raises CompileError as `partition` and `lock_learning`.
+    """
+    if learning is None:
+        graph = replace(graph, stage=Stage.QUANTIZED)
+        return partition(graph, mode, key, cut), None
+    divided = partition(learning.base, mode, key, cut)
+    locked = lock_learning(learning, divided, key, cut)
+    if locked.secured:
+        raise TrustError(
+            "the scheme trains the layer in the secure image, whose weights nothing keeps",
+            node=", ".join(divided.cut.bridge),
+            hint="leave this layer out, or move the cut with --trust-cut",
+        )
+    return divided, locked
+
+
+def nonsecure_program(
+    graph: Graph, locked: LockedLearning | None, board: Board, context: PassContext
+) -> Program:
+    """What the non-secure image computes; of a model that learns both programs."""
+    if locked is None:
+        return schedule(graph, board, None, False, context)
+    program = schedule(inference_graph(locked.graph), board, None, False, context)
+    return replace(program, train=schedule(locked.graph, board, None, False, context))
+
+
+def secure_programs(
+    divided: Partition, locked: LockedLearning | None, board: Board, context: PassContext
+) -> list[Program]:
+    """One per call of an inference; the second call of a step is the training half of the first."""
+    if locked is None or locked.forward is None or locked.backward is None:
+        return [schedule(part, board, None, False, context) for part in divided.secure]
+    program = schedule(locked.forward, board, None, False, context)
+    return [replace(program, train=schedule(locked.backward, board, None, False, context))]
