@@ -25,6 +25,7 @@ EMULATED = {
     "netduinoplus2": "cortex-m4",
     "qemu-riscv32": "rv32imac",
 }
+WITH_TVM = {"linux-x86_64", "linux-aarch64", "android-arm64"}
 PHYSICAL = {
     "stm32f746g-disco": ("cortex-m7", 1024, 320, "mps2-an500"),
     "nucleo-l4r5zi": ("cortex-m4", 2048, 640, "mps2-an386"),
@@ -33,7 +34,7 @@ PHYSICAL = {
 
 
 def test_all_boards_are_there() -> None:
-    assert set(board_names()) == {"host", *EMULATED, *PHYSICAL}
+    assert set(board_names()) == {"host", *EMULATED, *PHYSICAL, *WITH_TVM}
 
 
 @pytest.mark.parametrize("name", EMULATED)
@@ -63,7 +64,7 @@ def test_small_boards_have_their_documented_memory() -> None:
     assert load_board("netduinoplus2").ram_bytes == 128 * 1024
 
 
-@pytest.mark.parametrize("name", [n for n in board_names() if n != "host"])
+@pytest.mark.parametrize("name", [*EMULATED, *PHYSICAL])
 def test_linker_script_names_every_region(name: str) -> None:
     board = load_board(name)
     script = link_script(board)

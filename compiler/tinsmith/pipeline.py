@@ -12,7 +12,7 @@ from onnx import ModelProto
 from .codegen.program import Program
 from .codegen.project import read_graph, write_network, write_project
 from .codegen.report import Report, add_training, make_report, read_report, write_report
-from .codegen.schedule import schedule
+from .codegen.schedule import kernel_library, schedule
 from .codegen.state import StateBlock
 from .codegen.training import inference_graph
 from .errors import CompileError
@@ -97,6 +97,7 @@ def compile_model(
     *,
     board: str,
     out: str | Path,
+    cpu: str | None = None,
     calibrate: Samples | None = None,
     dtype: str = "int8",
     train: str | PathLike[str] | Scheme | None = None,
@@ -116,7 +117,7 @@ def compile_model(
 
     Args:
         source: path, bytes or ModelProto; float, or quantised as QDQ or QLinear.
-        board: a name under boards/.
+        board: a name under boards/. cpu: one of its targets, where it has several.
         calibrate: samples that quantise a float model: an .npz file, or arrays by input name.
         dtype: "int8", or "float32" for a network that stays float.
         train: an update scheme, `update.toml`: the project learns on the device.
@@ -130,7 +131,7 @@ def compile_model(
 
     Raises CompileError: ImportFailure, UnsupportedModel, BadInput, DoesNotFit, MissingTool…
     """
-    machine, folder = load_board(board), Path(out)
+    machine, folder = load_board(board, cpu), Path(out)
     trust = Protection(trust) if isinstance(trust, str) else trust
     if trust is not None:
         check_protectable(machine, dtype)
@@ -235,7 +236,9 @@ def load(folder: str | PathLike[str]) -> CompiledProject:
     """A project that `compile_model` wrote. Raises CompileError when the folder holds none."""
     folder = Path(folder)
     report = read_report(folder)
-    return CompiledProject(folder, read_graph(folder), load_board(report.board), report)
+    return CompiledProject(
+        folder, read_graph(folder), load_board(report.board, report.target), report
+    )
 
 
 def _schedule(
@@ -246,9 +249,11 @@ def _schedule(
     other = board.stack_bytes + (StateBlock.of(graph).bytes if training else 0)
     budget = ram_budget - other if ram_budget else None
     inference = inference_graph(graph) if training else graph
-    program = schedule(inference, board, budget, exact, context)
+    library = kernel_library(graph, board)
+    program = schedule(inference, board, budget, exact, context, library=library)
     if training:
-        program = replace(program, train=schedule(graph, board, budget, exact, context))
+        train = schedule(graph, board, budget, exact, context, library=library)
+        program = replace(program, train=train)
     if ram_budget:
         for part in (program, program.train):
             if part is not None:

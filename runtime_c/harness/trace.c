@@ -12,10 +12,9 @@ typedef struct {
     uint32_t ticks_high;
 } trace_record;
 
-void ts_trace(int32_t node, const void *data, size_t bytes)
+static void write_record(int32_t node, const void *data, size_t bytes, uint64_t ticks)
 {
     static int file = -1;
-    const uint64_t ticks = ts_counter_stop();
     const trace_record record = {node, (uint32_t)bytes, (uint32_t)ticks, (uint32_t)(ticks >> 32)};
     if (file < 0) {
         file = ts_open_to_write("trace.bin");
@@ -24,6 +23,27 @@ void ts_trace(int32_t node, const void *data, size_t bytes)
         !ts_write(file, data, record.bytes)) {
         ts_exit(TS_EXIT_NO_OUTPUT);
     }
+}
+
+void ts_trace(int32_t node, const void *data, size_t bytes)
+{
+    write_record(node, data, bytes, ts_counter_stop());
+    ts_counter_start();
+}
+
+static void lower_or_raise(uint8_t *data, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; ++i) {
+        data[i] ^= 0x80u;
+    }
+}
+
+void ts_trace_raised(int32_t node, uint8_t *data, size_t bytes)
+{
+    const uint64_t ticks = ts_counter_stop();
+    lower_or_raise(data, bytes);
+    write_record(node, data, bytes, ticks);
+    lower_or_raise(data, bytes);
     ts_counter_start();
 }
 #endif

@@ -86,6 +86,8 @@ def model_view(program: Program) -> ModelView:
         samples=tuple(_samples(program, inputs, outputs)),
         uses_float=any(v.type.dtype is DType.FLOAT32 for v in graph.values),
         uses_gateway=any(call.kernel.may_refuse for call in program.calls),
+        compiled=program.library is not None,
+        raises=bool(program.stored or (program.train and program.train.stored)),
         train=train,
     )
 

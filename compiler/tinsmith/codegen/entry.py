@@ -43,7 +43,8 @@ def _trace(value: Value, program: Program, state: StateBlock) -> TraceView:
     held = program.graph.storage.get(value)
     if held is not None:
         return TraceView("state", state.offsets[held], value.type.bytes)
-    return TraceView("arena", program.plan.offsets[value], value.type.bytes)
+    raised = value in program.stored
+    return TraceView("arena", program.plan.offsets[value], value.type.bytes, raised)
 
 
 def _comment(index: int, node: Node, kernel: str, program: Program) -> Iterator[str]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..ir.dtypes import Array
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Value
 from ..kernels.kernel import KernelCall
 from ..plan.model import MemoryPlan
+from ..tvm_backend.kernels import KernelLibrary
 from .c_text import c_model_name
 
 
@@ -22,6 +23,8 @@ class Program:
         sample: one array per graph input, embedded for the self-test; None: seeded random data.
         expected: one array per graph output, what the sample gives; None: as the graph computes it.
             For a graph that asks the secure world, whose answer is not in it.
+        library: the functions that TVM compiles, on a board whose kernels come from it.
+        stored: activations held as uint8, 128 above their value.
         train: the training graph, whose state this one reads; its own `train` is None.
     """
 
@@ -30,6 +33,8 @@ class Program:
     plan: MemoryPlan
     sample: Sequence[Array] | None = None
     expected: Sequence[Array] | None = None
+    library: KernelLibrary | None = None
+    stored: frozenset[Value] = frozenset()
     train: Program | None = None
 
     @property

@@ -46,6 +46,7 @@ def write_project(folder: Path, program: Program) -> int:
         "version": __version__,
         "needs_math": _uses_math(files),
         "trains": program.train is not None,
+        "compiled": program.library is not None,
     }
     files |= {
         "CMakeLists.txt": render("codegen/CMakeLists.txt.j2", names),
@@ -58,12 +59,20 @@ def write_project(folder: Path, program: Program) -> int:
         _remove_earlier(folder)
         for name, text in sorted(files.items()):
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        if program.library is not None:
+            (folder / kernels_object(program.c_name)).write_bytes(program.library.code())
+            shutil.copytree(paths.RUNTIME_C / "tvm", folder / "runtime" / "tvm", dirs_exist_ok=True)
         for part in ("include", "src") if program.train else ("include",):
             shutil.copytree(paths.RUNTIME_C / part, folder / "runtime" / part, dirs_exist_ok=True)
         _write_sample(folder / SAMPLE_FILE, program.graph, program.sample)
     except OSError as error:
         raise CompileError(f"cannot write the project: {error}") from error
     return view.weights_bytes
+
+
+def kernels_object(c_name: str) -> str:
+    """The file with the functions that TVM compiled."""
+    return f"{c_name}_kernels.o"
 
 
 def write_oracle(
@@ -139,7 +148,7 @@ def _remove_earlier(folder: Path) -> None:
     with graph.open(encoding="utf-8") as file:
         header = re.match(r'graph "?(.*?)"? stage=', file.readline())
     name = c_model_name(header.group(1)) if header else ""
-    model = [f"{name}{suffix}" for suffix in (".c", ".h", "_weights.c", "_weights.h")]
+    model = [f"{name}{suffix}" for suffix in (".c", ".h", "_weights.c", "_weights.h", "_kernels.o")]
     pictures = [f"{s}.{e}" for s in ("arena", "train_arena") for e in ("svg", "png", "txt")]
     for file_name in (*model, *pictures, "report.json", "report.txt", MANIFEST_FILE, *_GRAPHS):
         (folder / file_name).unlink(missing_ok=True)

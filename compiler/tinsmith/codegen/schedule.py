@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..ir.dtypes import DType
-from ..ir.graph import Graph, Node, Stage
+from ..ir.graph import Graph, Node, Stage, Value
 from ..ir.verify import verify
+from ..kernels import registry
 from ..kernels.select import generic_kernels, select_kernels
 from ..machine.board import Board
 from ..pass_manager import PassContext
 from ..plan.arena import plan_arena
 from ..plan.check import check_plan
 from ..plan.order import order_nodes
+from ..tvm_backend.kernels import KernelLibrary, stored_with_offset, tvm_kernels
+from .c_text import c_model_name
 from .program import Program
 
 
@@ -25,13 +28,20 @@ def schedule(
     *,
     enough: int = 0,
     room: int | None = None,
+    library: KernelLibrary | None = None,
 ) -> Program:
     """Kernels, order and arena: the PLANNED graph with all that the generator needs.
 
-    enough, room: as `plan_arena` takes them.
+    enough, room: as `plan_arena` takes them. library: where TVM's kernels for this board go, to
+    share it with another program; None: one of its own.
     """
     with context.step("select_kernels"):
-        calls = {c.node.name: c for c in select_kernels(graph, board.target)}
+        library = library or kernel_library(graph, board)
+        pool, stored = registry(), frozenset[Value]()
+        if library is not None:
+            stored = stored_with_offset(graph, library.isa)
+            pool = (*tvm_kernels(library, stored), *pool)
+        calls = {c.node.name: c for c in select_kernels(graph, board.target, pool)}
     for text in generic_kernels(list(calls.values()), board.target):
         context.note(text)
 
@@ -60,4 +70,10 @@ def schedule(
         and any(c.kernel.dtype is DType.FLOAT32 for c in ordered)
     ):
         context.note(f"target {board.target.name} has no FPU: float32 runs in software, slowly")
-    return Program(graph, ordered, plan)
+    return Program(graph, ordered, plan, library=library, stored=stored)
+
+
+def kernel_library(graph: Graph, board: Board) -> KernelLibrary | None:
+    """An empty library for a model on a board whose kernels come from TVM, else None."""
+    isa = board.target.tvm
+    return KernelLibrary(c_model_name(graph.name), isa) if isa is not None else None

@@ -45,11 +45,15 @@ class FunctionView:
 
 @dataclass(frozen=True)
 class TraceView:
-    """Where an output of a node lies: in `block`, the arena or the state."""
+    """Where an output of a node lies: in `block`, the arena or the state.
+
+    raised: its integers are stored as uint8, 128 above their value.
+    """
 
     block: str
     offset: int
     bytes: int
+    raised: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,4 +120,6 @@ class ModelView:
     samples: tuple[ArrayView, ...]
     uses_float: bool
     uses_gateway: bool
+    compiled: bool = False  # with kernels that TVM compiled
+    raises: bool = False  # some activations are stored as uint8
     train: TrainView | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -10,9 +11,11 @@ import msgspec
 
 from .. import paths
 from ..errors import CompileError
+from .cpu import missing_flags, same_architecture
 from .target import Target, load_target
 
-CounterKind = Literal["systick", "minstret", "none"]
+CounterKind = Literal["systick", "minstret", "clock", "none"]
+Toolchain = Literal["", "android-ndk"]
 
 
 class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +33,10 @@ class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Counter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How executed instructions are counted: `ticks` of the counter are `instructions`."""
+    """How executed instructions are counted: `ticks` of the counter are `instructions`.
+
+    clock: the ticks are nanoseconds of a run on the machine itself; instructions are not counted.
+    """
 
     kind: CounterKind = "none"
     instructions: int = 1
@@ -40,19 +46,26 @@ class Counter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `board.toml`; unknown keys are errors.
 
-    target: a name under `targets/`. clock_hz: of the core; 0 when it does not say.
-    stack_bytes: reserved for the stack. regions: memory; none on the host.
-    emulator: the command that runs `{elf}`; empty when there is none.
+    target: a name under `targets/`; `targets` where there is a choice, best first.
+    clock_hz: of the core; 0 when it does not say. stack_bytes: reserved for the stack. regions: memory; none on the host.
+    emulator: the command that runs `{elf}`; empty when there is none. A machine of the target's own
+    architecture does without. emulated_as: by target, what `{cpu}` stands for in it.
+    ldflags: of the link, besides the target's. toolchain: where the compiler comes from; "": it is
+    the target's.
     twin: the emulated board with the same core, for a physical board.
     debian_packages: what provides the emulator.
     """
 
     name: str
     description: str
-    target: str
+    target: str = ""
+    targets: list[str] = []
     clock_hz: int = 0
     stack_bytes: int = 4096
     emulator: list[str] = []
+    emulated_as: dict[str, str] = {}
+    ldflags: list[str] = []
+    toolchain: Toolchain = ""
     debian_packages: list[str] = []
     twin: str = ""
     counter: Counter = Counter()
@@ -61,7 +74,7 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Board:
-    """See BoardFile."""
+    """See BoardFile. target: the one that was chosen of `targets`."""
 
     name: str
     description: str
@@ -73,6 +86,9 @@ class Board:
     twin: str
     counter: Counter
     regions: tuple[Region, ...]
+    targets: tuple[str, ...] = ()
+    ldflags: tuple[str, ...] = ()
+    toolchain: Toolchain = ""
 
     def region(self, name: str) -> Region | None:
         return next((r for r in self.regions if r.name == name), None)
@@ -91,12 +107,22 @@ class Board:
 
     @property
     def is_host(self) -> bool:
+        """Whether its programs are processes of an operating system."""
         return self.target.elf == "host"
+
+    @property
+    def is_native(self) -> bool:
+        """Whether its programs run on this machine as they are."""
+        return self.is_host and not self.toolchain and same_architecture(self.target)
 
 
 @cache
-def load_board(name: str) -> Board:
-    """Raises CompileError for an unknown board, a bad file, or a target or twin that is unknown."""
+def load_board(name: str, cpu: str | None = None) -> Board:
+    """A board; `cpu` names one of its targets. Without it the board is for the best target that
+    this machine's processor has, or where it has none of them, for the best.
+
+    Raises CompileError for an unknown board, a bad file, or a target or twin that is unknown.
+    """
     path = paths.BOARDS / name / "board.toml"
     if name not in board_names():
         raise CompileError(f"unknown board {name!r}", expected=f"one of {', '.join(board_names())}")
@@ -105,18 +131,35 @@ def load_board(name: str) -> Board:
     except msgspec.DecodeError as error:
         raise CompileError(f"boards/{name}/board.toml: {error}") from error
     _check(name, data)
+    targets = data.targets or [data.target]
+    target = _choose(name, [load_target(t) for t in targets], cpu)
+    emulated_as = data.emulated_as.get(target.name, "")
     return Board(
         name,
         data.description,
-        load_target(data.target),
+        target,
         data.clock_hz,
         data.stack_bytes,
-        tuple(data.emulator),
+        tuple(part.replace("{cpu}", emulated_as) for part in data.emulator),
         tuple(data.debian_packages),
         data.twin,
         data.counter,
         tuple(data.regions),
+        tuple(targets),
+        tuple(data.ldflags),
+        data.toolchain,
     )
+
+
+def _choose(board: str, targets: Sequence[Target], cpu: str | None) -> Target:
+    if cpu is None:
+        here = (t for t in targets if same_architecture(t) and not missing_flags(t))
+        return next(here, targets[0])
+    for target in targets:
+        if target.name == cpu:
+            return target
+    names = ", ".join(t.name for t in targets)
+    raise CompileError(f"board {board} has no target {cpu!r}", expected=f"one of {names}")
 
 
 def emulated(board: Board) -> Board:
@@ -150,6 +193,10 @@ def _check(name: str, data: BoardFile) -> None:
     names = [r.name for r in data.regions]
     problems = {
         f"it says its name is {data.name!r}": data.name != name,
+        "it has neither target nor targets, or both": bool(data.target) == bool(data.targets),
+        "emulated_as names what is none of its targets": bool(
+            set(data.emulated_as) - {*data.targets, data.target}
+        ),
         "two regions have the same name": len(set(names)) != len(names),
         'its regions need "flash" and "ram"': bool(names) and not {"flash", "ram"} <= set(names),
         f"its twin {data.twin!r} is not a board": bool(data.twin)

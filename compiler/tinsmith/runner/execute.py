@@ -13,6 +13,7 @@ from typing import IO
 from ..errors import CompileError, InternalError, NotAuthentic
 from ..ir.dtypes import TensorType
 from ..machine.board import Board, emulated
+from ..machine.cpu import missing_flags
 from ..toolchain.programs import find_program, tail
 from .protocol import (
     EXIT_TEXTS,
@@ -122,22 +123,40 @@ def command(elf: Path, board: Board) -> list[str]:
     secure = elf.with_name("secure.elf")
     if secure.is_file():
         return _pair_command(secure.resolve(), elf.resolve(), board)
-    if board.is_host:
+    if board.is_native:
+        _check_processor(board)
         return [str(elf.resolve())]
     return _emulator(elf.resolve(), board)
+
+
+def _check_processor(board: Board) -> None:
+    """Raises CompileError when this machine lacks instructions that the program has."""
+    missing = missing_flags(board.target)
+    if missing:
+        raise CompileError(
+            f"this machine's processor cannot run code for {board.target.name}: it has no "
+            f"{', '.join(missing)}",
+            hint=f"compile for {board.name} with --cpu and a target that it has",
+        )
 
 
 def _emulator(elf: Path, board: Board) -> list[str]:
     machine = emulated(board)
     if not machine.emulator:
-        raise CompileError(f"board {board.name} has no emulator")
+        raise CompileError(
+            f"board {board.name} has no emulator, and is no machine like this one"
+            if board.is_host
+            else f"board {board.name} has no emulator",
+            hint="take build/firmware.elf to a machine of its kind" if board.is_host else None,
+        )
     program = find_program(machine.emulator[0], machine.debian_packages, f"board {board.name}")
     rest = [a.replace("{elf}", str(elf)) for a in machine.emulator[1:]]
     return [program, *rest]
 
 
 def _pair_command(secure: Path, nonsecure: Path, board: Board) -> list[str]:
-    if board.is_host:
+    if board.is_native:
+        _check_processor(board)
         return [str(secure), str(nonsecure)]
     loaded = str(nonsecure).replace(",", ",,")  # QEMU's escape
     return [*_emulator(secure, board), "-device", f"loader,file={loaded}"]

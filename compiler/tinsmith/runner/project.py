@@ -51,7 +51,8 @@ def open_project(folder: str | PathLike[str]) -> Project:
     """Raises CompileError when the folder is not a compiled project."""
     path = Path(folder)
     report = read_report(path)
-    return Project(path, read_graph(path), load_board(report.board), report.trust is not None)
+    board = load_board(report.board, report.target)
+    return Project(path, read_graph(path), board, report.trust is not None)
 
 
 def device_samples(graph: Graph, inputs: Inputs) -> list[Array]:
@@ -81,7 +82,7 @@ def check_images(project: Project) -> None:
 def count_instructions(board: Board, results: list[Result]) -> Array | None:
     """Executed instructions of each run, to the nearest; None where the board cannot count."""
     counter = emulated(board).counter
-    if counter.kind == "none":
+    if counter.kind in ("none", "clock"):
         return None
     ratio = Fraction(counter.instructions, counter.ticks)
     return np.array([round(r.ticks * ratio) for r in results], np.int64)

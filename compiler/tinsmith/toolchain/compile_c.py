@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..errors import DoesNotFit, InternalError
 from ..machine.board import Board
-from .programs import find_program, run_program, tail
+from .compilers import find_compiler, find_linker
+from .programs import run_program, tail
 
 # Training rounds after every operation, as its numpy meaning does (gcc's -std=c11 does so anyway).
 _EXACT_FLOAT = "-ffp-contract=off"
@@ -53,7 +54,7 @@ def build(
     flags = [*extra_cflags, *(["-DTS_TRACE"] if trace else [])]
     sources = source_files(project_dir)
     outputs = compile_sources(project_dir, board, sources, output, _INCLUDES, flags)
-    linked = [*outputs, *objects]
+    linked = [*outputs, *compiled_kernels(project_dir), *objects]
     link_elf(project_dir, board, linked, elf, flags=extra_cflags, peak_node=peak_node)
     if board.twin:
         twin = firmware(project_dir, trace=trace, twin=True)
@@ -82,7 +83,7 @@ def compile_sources(
     """Compile `sources` into the folder `objects`, which is emptied; all paths are relative to
     `project_dir`. Raises as `build`."""
     target = board.target
-    cc = find_program(target.cc, target.debian_packages, f"target {target.name}")
+    cc = find_compiler(board)
     shutil.rmtree(project_dir / objects, ignore_errors=True)
     (project_dir / objects).mkdir(parents=True)
     # Through pipes: of a secure image nothing may stay in a folder for temporary files.
@@ -95,7 +96,7 @@ def compile_sources(
         done = run_program([*command, "-c", source, "-o", output], project_dir)
         if done.returncode != 0:
             raise InternalError(
-                f"{target.cc} cannot compile {source} for {board.name}:\n{tail(done.stderr)}"
+                f"{Path(cc).name} cannot compile {source} for {board.name}:\n{tail(done.stderr)}"
             )
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
@@ -118,9 +119,14 @@ def source_files(project_dir: Path) -> list[Path]:
     return sorted(path.relative_to(project_dir) for path in found)
 
 
+def compiled_kernels(project_dir: Path) -> list[Path]:
+    """Objects that are part of the project, relative to it: the kernels that TVM compiled."""
+    return sorted(path.relative_to(project_dir) for path in project_dir.glob("*_kernels.o"))
+
+
 def _digest(project_dir: Path) -> str:
     """Of everything that goes into the firmware: C, headers and linker scripts."""
-    found = [*project_dir.glob("*.[ch]")]
+    found = [*project_dir.glob("*.[ch]"), *project_dir.glob("*_kernels.o")]
     for folder in ("runtime", "harness"):
         found += [path for path in (project_dir / folder).rglob("*") if path.is_file()]
     digest = hashlib.sha256()
@@ -145,13 +151,13 @@ def link_elf(
     Raises as `build`. flags: of the link besides the target's. peak_node: as there.
     """
     target = board.target
-    cc = find_program(target.cc, target.debian_packages, f"target {target.name}")
+    cc = find_linker(board)
     output = elf.relative_to(project_dir)
     argv: list[str | Path] = [cc, *target.cflags, *flags, *objects, "-o", output]
     argv += [f"-Wl,-Map={output.with_suffix('.map')}"]
     if not board.is_host:
         argv += ["-T", Path("harness") / script]
-    done = run_program([*argv, *target.ldflags], project_dir)
+    done = run_program([*argv, *target.ldflags, *board.ldflags], project_dir)
     if done.returncode == 0:
         return
     overflows = _OVERFLOW.findall(done.stderr)
