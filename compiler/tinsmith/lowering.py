@@ -14,6 +14,7 @@ from .passes import (
     build_backward,
     eliminate_dead_nodes,
     fold_batch_norm,
+    fold_constant_channels,
     fold_constants,
     fold_qdq,
     fuse_activation,
@@ -44,6 +45,7 @@ TO_INT8 = (
     eliminate_dead_nodes.PASS,  # before nodes become integer: it joins the reshapes of new layouts
     fold_qdq.PASS,
     lower_requantize.PASS,
+    fold_constant_channels.PASS,
 )
 TO_FLOAT32 = (legalize_layout.PASS, eliminate_dead_nodes.PASS)
 TO_LEARNABLE = (

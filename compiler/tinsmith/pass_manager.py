@@ -22,12 +22,14 @@ class PassContext:
         options: named settings of single passes, for example the scheme of a training graph.
         calibration: activation statistics by value name, when there are any.
         notes: things the user must hear of: a slow path, a clamped bias, weights quantised anew.
+        facts: what passes found out, by pass name; for the report.
         timings: seconds per pass, in order.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     calibration: Mapping[str, Any] | None = None
     notes: list[str] = field(default_factory=list[str])
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
     timings: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     print_after: Callable[[str, str], None] | None = None
     progress: Callable[[str], None] | None = None
