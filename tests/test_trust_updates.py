@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import struct
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from tinsmith import paths
 from tinsmith.trust import keys
+from tinsmith.trust.updates import STATE, tag_of
 
 SECURE = paths.RUNTIME_C / "secure"
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
@@ -51,3 +53,43 @@ def test_the_key_of_updates_is_one_of_its_own() -> None:
         keys.device_key(secret, model, "sensor-17", keys.permutations_of("withhold")),
     ]
     assert found not in others
+
+
+def test_counters_of_one_boot(tmp_path: Path) -> None:
+    """A state older than the one that is relied on, and a delta that is not newer, are refused."""
+    key, base, state = bytes(range(32)), bytes(range(50, 82)), bytes(range(64))
+    source = Path(__file__).resolve().parent / "c" / "secure_update.c"
+    program = tmp_path / "update"
+    sources = [source, *(SECURE / name for name in ("update.c", "hmac.c", "sha256.c"))]
+    include = [f"-I{SECURE}", f"-I{paths.RUNTIME_C / 'include'}"]
+    sanitize = "-fsanitize=address,undefined"
+    subprocess.run(["gcc", *FLAGS, sanitize, *include, *sources, "-o", program], check=True)
+    top = 2**32 - 2
+    steps = [
+        ("tag", 5, 4, 0, 0),  # 4 was in force: the floor
+        ("state", 3, 0, 0, 1),
+        ("state", 4, 0, 0, 0),  # the block before
+        ("state", 5, 0, 0, 0),
+        ("state", 4, 0, 0, 1),
+        ("tag", 4, 0, 0, 1),
+        ("delta", 0, 0, 2, 0),
+        ("delta", 0, 0, 2, 1),
+        ("delta", 0, 0, 1, 1),
+        ("state", 6, 0, 9, 0),  # it took a delta of that sequence before
+        ("delta", 0, 0, 9, 1),
+        ("delta", 0, 0, 10, 0),
+        ("state", 6 + 2**31, 0, 0, 1),
+        ("state", 6 + 2**30, 0, 0, 0),
+        ("state", 6 + 2**31, 0, 0, 0),
+        ("state", top, 0, 0, 0),
+        ("state", 1, 0, 0, 0),  # they wrap
+        ("state", top, 0, 0, 1),
+        ("state", 0, 0, 0, 1),
+    ]
+    given = b""
+    for kind, counter, in_force, sequence, _ in steps:
+        number = {"tag": 1, "state": 2, "delta": 3}[kind]
+        tag = tag_of(key, base, max(number, STATE), counter, state, sequence)
+        given += struct.pack("<3I", number, counter, in_force) + tag
+    done = subprocess.run([program], input=given, capture_output=True, check=True)
+    assert done.stdout.decode().split() == [str(refused) for *_, refused in steps]

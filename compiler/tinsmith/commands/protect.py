@@ -8,11 +8,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from ..errors import CompileError
+from ..errors import BadInput, CompileError
 from ..trust import keys
 from ..trust.manifest import check_manifest
 from ..trust.project import protect_project
 from ..trust.seal import seal_image
+from ..trust.updates import authorize_delta
 from . import show
 from .console import out, print_json, progress, reported
 from .options import AsJson, Project, Quota, TrustCut, TrustMode, VerifyWith
@@ -111,3 +112,33 @@ def seal(
         print_json(msgspec.to_builtins(manifest))
         return
     out().print(f"{project} starts {image}: SHA-256 {manifest.nonsecure_sha256}", markup=False)
+
+
+@reported
+def authorize(
+    project: Project,
+    delta: Annotated[
+        Path, typer.Option("--delta", metavar="F.delta", help="what DIR's own model has learnt")
+    ],
+    secret: Annotated[Path, typer.Option("--secret", metavar=_FILE, help="the root secret")],
+    device: Annotated[str, typer.Option("--device", metavar="ID", help="for which")],
+    sequence: Annotated[
+        int, typer.Option("--sequence", help="more than that of every delta it was given")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="to write")],
+    json: AsJson = False,
+) -> None:
+    """Make a delta one that the device DIR was protected for takes, once."""
+    try:
+        given = delta.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read {delta}: {error.strerror}") from error
+    data = authorize_delta(project, given, secret=secret, device=device, sequence=sequence)
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise CompileError(f"cannot write {output}: {error.strerror}") from error
+    if json:
+        print_json({"device": device, "sequence": sequence, "bytes": len(data)})
+        return
+    out().print(f"{output}: {len(data):,} B for {device}, sequence {sequence}", markup=False)

@@ -59,7 +59,10 @@ class DeviceStore:
         """
         power = np.array(cut or (0, 0), np.uint32)
         ask = [self._set(state), Sample((power,), command=Command.COMMIT)]
-        *_, result = self._send(ask, [[], [_COUNT, _COUNT]])
+        types: list[Sequence[TensorType]] = [[], [_COUNT, _COUNT]]
+        if self.training.locked is not None:  # the secure world sees what the last commit says
+            ask, types = [Sample((), command=Command.ROLLBACK), *ask], [[_COUNT], *types]
+        *_, result = self._send(ask, types)
         self._check(result, "commit")
         counter, operations = (int(o[0]) for o in result.outputs)
         return Commit(counter, operations)
