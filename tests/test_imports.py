@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("attack",),
     ("runner",),
     ("pipeline",),
+    ("peers",),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -12,6 +12,7 @@ import typer
 from ..codegen.report import read_report
 from ..codegen.report_text import SIMULATED, trust_lines
 from ..errors import CompileError
+from ..peers.interleave import ROUNDS
 from ..runner.bench import NodeProfile, profile, profile_step
 from ..runner.bench import bench as measure
 from ..runner.compare import verify as compare
@@ -20,8 +21,22 @@ from ..runner.run import run as execute
 from ..trust.keys import read_public_key
 from ..trust.manifest import check_manifest
 from . import show
+from .against import against as measure_against
 from .console import err, out, print_json, progress, reported
-from .options import AsJson, Project, VerifyWith
+from .options import (
+    Against,
+    AsJson,
+    Bind,
+    Dtype,
+    OptionalBoard,
+    Project,
+    Rounds,
+    Samples,
+    TfLite,
+    ThreadCounts,
+    VerifyWith,
+    sizes,
+)
 
 Input = Annotated[
     Path,
@@ -96,14 +111,41 @@ def _save(path: Path, result: RunResult, real: bool) -> None:
 
 @reported
 def bench(
-    project: Project,
+    project: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR|MODEL",
+            help="what `tinsmith compile` made; with --against an ONNX model",
+            show_default=False,
+        ),
+    ],
     layers: Annotated[
         bool, typer.Option("--layers", help="instructions of every node too")
     ] = False,
     verify_with: VerifyWith = None,
     json: AsJson = False,
+    against: Against = None,
+    board: OptionalBoard = None,
+    threads: ThreadCounts = "1,all",
+    rounds: Rounds = ROUNDS,
+    tflite: TfLite = None,
+    calibrate: Samples = None,
+    dtype: Dtype = "int8",
+    bind: Bind = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="DIR", help="of --against: what it writes, here")
+    ] = None,
 ) -> None:
-    """Measure one inference on the board's emulator; the figures go into DIR/report.json."""
+    """Measure one inference on the board's emulator; the figures go into DIR/report.json.
+
+    With --against, compile MODEL for --board and time it beside other runtimes.
+    """
+    if against is not None:
+        measure_against(
+            project, board=board, names=against, calibrate=calibrate, dtype=dtype, tflite=tflite,
+            threads=threads, rounds=rounds, bind=sizes(bind), folder=output, as_json=json,
+        )  # fmt: skip
+        return
     _look_at_manifest(project, verify_with)
     with progress(f"measuring {project}"):
         report = measure(project)

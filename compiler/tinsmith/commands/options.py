@@ -48,6 +48,26 @@ VerifyWith = Annotated[
         "--verify-with", metavar="KEY.pub.pem", help="who must have signed a protected project"
     ),
 ]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against", metavar="NAMES", help="of onnxruntime, litert, executorch; or all, installed"
+    ),
+]
+OptionalBoard = Annotated[str | None, typer.Option("--board", help="of --against")]
+ThreadCounts = Annotated[
+    str,
+    typer.Option("--threads", metavar="1,all", help="of --against: how many, one after another"),
+]
+Rounds = Annotated[
+    int, typer.Option("--rounds", min=1, help="of --against: how often each runtime has its turn")
+]
+TfLite = Annotated[
+    Path | None,
+    typer.Option(
+        "--tflite", metavar="F", help="what litert runs; by default MODEL's own name with .tflite"
+    ),
+]
 Timings = Annotated[bool, typer.Option("--timings", help="print the seconds of every pass")]
 
 
