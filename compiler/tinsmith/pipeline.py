@@ -286,6 +286,8 @@ def _report(
     report.flash_bytes = built.sizes.flash_bytes
     report.model_flash_bytes = built.sizes.model_flash_bytes
     report.ram_bytes = built.sizes.ram_bytes
+    if program.library is not None:
+        report.kernels_bytes = built.sizes.kernels_bytes
     report.stack_bytes = built.stack.bytes if built.stack else None
     if program.train is not None:
         add_training(report, program.train)

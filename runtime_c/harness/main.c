@@ -4,6 +4,7 @@
  * data; the answer is a record and data:
  *
  *     TS_RUN        the inputs                              the outputs
+ *     TS_TIME       as host/timing.h says, where there is an operating system
  *
  * What else there is for a model that learns, learn.c and store.c say.
  * The context stays as long as the model is the same one. */
@@ -12,8 +13,11 @@
 #include <stddef.h>
 
 #include "learn.h"
+#ifdef __linux__
+#include "timing.h"
+#endif
 
-enum { TS_RUN = 0 };
+enum { TS_RUN = 0, TS_TIME = 16 };
 
 typedef struct {
     uint32_t status; /* of m_init, m_run or m_train_step; 0 is success */
@@ -68,6 +72,10 @@ static void carry_out(uint32_t what, const ts_harness_model *model, int status)
 {
     if (what == TS_RUN) {
         run(model, status);
+#ifdef __linux__
+    } else if (what == TS_TIME) {
+        ts_time_runs(model, status);
+#endif
     } else if (model->learning != NULL) {
         model->learning->carry_out(what, model, status);
     } else {

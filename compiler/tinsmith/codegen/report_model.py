@@ -94,6 +94,10 @@ class Report(msgspec.Struct, kw_only=True):
     flash_bytes: text, read-only data and initialised data of the ELF; model_flash_bytes: the
     model's part of it. ram_bytes: arena, data and bss. stack_bytes: the deepest use.
 
+    Of a board whose kernels come from TVM: kernels_bytes, code and constants of the object that TVM
+    compiled. After `bench` on a machine of the board's kind: latency_us, the median time of one
+    inference, with latency_threads threads.
+
     Of a model that learns, else None: train_ram_bytes: state, training arena, data and bss (the
     same as ram_bytes: one arena serves both entry points). train_nodes: of a training step.
 
@@ -127,6 +131,9 @@ class Report(msgspec.Struct, kw_only=True):
     model_flash_bytes: int | None = None
     ram_bytes: int | None = None
     stack_bytes: int | None = None
+    kernels_bytes: int | None = None
+    latency_us: float | None = None
+    latency_threads: int | None = None
     instructions_per_inference: int | None = None
     state_bytes: int | None = None
     train_arena_bytes: int | None = None

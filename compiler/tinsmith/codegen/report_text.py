@@ -20,6 +20,7 @@ def report_text(report: Report) -> str:
         ("model flash bytes", report.model_flash_bytes),
         ("RAM bytes", report.ram_bytes),
         ("stack bytes", report.stack_bytes),
+        ("kernels of TVM", report.kernels_bytes),
         ("instructions", report.instructions_per_inference),
         ("state bytes", report.state_bytes),
         ("training arena", report.train_arena_bytes),
@@ -38,6 +39,9 @@ def report_text(report: Report) -> str:
     if report.trust is not None:
         lines += [*trust_lines(report.trust), ""]
     lines += [f"{label:<18} {value:>14,}" for label, value in figures if value is not None]
+    if report.latency_us is not None:
+        threads = f"{report.latency_threads} thread{'s' if report.latency_threads != 1 else ''}"
+        lines += [f"{'latency µs':<18} {report.latency_us:>14,.2f}, {threads}"]
     lines += ["", *_table(report.nodes)]
     if report.train_nodes:
         lines += ["", "training step", "", *_table(report.train_nodes)]

@@ -278,8 +278,8 @@ def timings(seconds: Sequence[tuple[str, float]], console: Console) -> None:
     console.print(table("", ("pass", "seconds"), [(n, f"{s:.3f}") for n, s in (*seconds, total)]))
 
 
-def figures(title: str, values: Mapping[str, int | None]) -> None:
-    """Named whole numbers; those that are not known are left out."""
+def figures(title: str, values: Mapping[str, int | float | None]) -> None:
+    """Named numbers; those that are not known are left out."""
     made = table(title, ("", ""), [(k, v) for k, v in values.items() if v is not None])
     made.show_header = False
     out().print(made)
@@ -287,13 +287,16 @@ def figures(title: str, values: Mapping[str, int | None]) -> None:
 
 def profile(nodes: Sequence[NodeProfile]) -> None:
     """`bench --layers`."""
-    total = sum(p.instructions for p in nodes) or 1
+    timed = any(p.microseconds is not None for p in nodes)
+    costs = [(p.microseconds if timed else p.instructions) or 0 for p in nodes]
+    total = sum(costs) or 1
     rows: list[tuple[object, ...]] = []
-    for p in nodes:
+    for p, cost in zip(nodes, costs, strict=True):
         macs = p.node.op.macs(p.node)
-        per_mac = p.instructions / macs if macs else None
-        share = f"{p.instructions / total:.1%}"
+        ratio = (macs / cost / 1e3 if timed and cost else cost / macs) if macs else None
         name = short_name(p.node.name, NODE_WIDTH)
-        rows.append((p.node.op.name, name, macs or None, p.instructions, share, per_mac))
+        rows.append((p.node.op.name, name, macs or None, cost, f"{cost / total:.1%}", ratio))
     columns = ("op", "node", "MACs", "instructions", "share", "per MAC")
+    if timed:
+        columns = ("op", "node", "MACs", "µs", "share", "GMAC/s")
     out().print(table("", columns, rows, 2))

@@ -1,8 +1,8 @@
-"""Measures a compiled project on its emulator: instructions of one inference, and per node."""
+"""Measures a compiled project: instructions in its emulator, or time on this machine; per node."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..machine.board import Counter, emulated
 from ..toolchain.compile_c import build
 from ..trust.manifest import check_manifest
 from .execute import trace_sample, trace_sequence
+from .latency import has_clock, measure_latency, node_times
 from .project import Project, device_samples, open_project
 from .protected import traced, unprotected
 from .protocol import Sample, TraceRecord
@@ -30,23 +31,30 @@ _RATE = 2.0**-10  # of the steps that are measured; their cost does not depend o
 
 @dataclass(frozen=True)
 class NodeProfile:
-    """instructions: executed for this node, to the resolution of the counter."""
+    """instructions: executed for this node, to the resolution of the counter; on a board with a
+    clock None, and microseconds is the median time instead."""
 
     node: Node
-    instructions: int
+    instructions: int | None
+    microseconds: float | None = None
 
 
-def bench(folder: str | Path) -> Report:
+def bench(folder: str | Path, *, threads: int | None = None) -> Report:
     """Run the embedded sample and write `instructions_per_inference` into the report; of a model
     that learns also `train_step_instructions`.
 
-    They stay None on the host, where instructions are not counted. Raises as `run` does.
+    They stay None on the host, where instructions are not counted. On a board with a clock that is
+    this machine's own kind, `latency_us` is measured, with so many threads. Raises as `run` does.
     """
     project = open_project(folder)
     sample = embedded_sample(project)
     result = run_project(project, sample)
     report = read_report(project.folder)
     report.instructions_per_inference = result.instructions_per_inference
+    if has_clock(project):
+        latency = measure_latency(project, sample, threads=threads)
+        report.latency_us = round(latency.median_us, 2)
+        report.latency_threads = latency.threads
     if report.trust is not None and result.instructions_per_inference is not None:
         _measure_protection(project, report, report.trust, result.instructions_per_inference)
     if report.train_nodes:
@@ -56,12 +64,17 @@ def bench(folder: str | Path) -> Report:
 
 
 def profile(folder: str | Path) -> list[NodeProfile]:
-    """Instructions of every node, in order, on the embedded sample; builds with a trace.
+    """Instructions or time of every node, in order, on the embedded sample; builds with a trace.
 
     Of a protected project the nodes of the non-secure image: an `authorize` is all that the secure
-    world does for it. Raises CompileError on a board that does not count instructions.
+    world does for it. Raises CompileError on a board that measures neither here.
     """
     project = open_project(folder)
+    if has_clock(project) and not project.protected:
+        build(project.folder, project.board, trace=True)
+        times = node_times(project, embedded_sample(project)) / 1e3
+        pairs = zip(project.graph.nodes, times, strict=True)
+        return [NodeProfile(node, None, round(float(us), 3)) for node, us in pairs]
     _counter(project)
     if project.protected:
         check_manifest(project.folder)
@@ -82,20 +95,29 @@ def _profile(project: Project, elf: Path) -> list[NodeProfile]:
 def _measure_protection(project: Project, report: Report, trust: TrustReport, total: int) -> None:
     """Fill in what the secure world executes, and what the unprotected model does."""
     nodes = profile(project.folder)
-    report.secure_instructions = sum(p.instructions for p in nodes if p.node.op.name == GATEWAY)
+    report.secure_instructions = _total(p for p in nodes if p.node.op.name == GATEWAY)
     with unprotected(project) as plain:
         report.plain_instructions = run_project(
             plain, embedded_sample(plain)
         ).instructions_per_inference
         build(plain.folder, plain.board, trace=True)
         costs = _profile(plain, plain.elf(trace=True))
-    report.bridge_instructions = sum(p.instructions for p in costs if p.node.name in trust.bridge)
+    report.bridge_instructions = _total(p for p in costs if p.node.name in trust.bridge)
     if report.plain_instructions is not None:
         report.overhead_instructions = total - report.plain_instructions
 
 
+def _total(nodes: Iterable[NodeProfile]) -> int:
+    return sum(p.instructions or 0 for p in nodes)
+
+
 def _counter(project: Project) -> Counter:
     counter = emulated(project.board).counter
+    if counter.kind == "clock":
+        raise CompileError(
+            f"board {project.board.name} is emulated here: its times are not measured",
+            hint="measure on a machine of its kind",
+        )
     if counter.kind == "none":
         raise CompileError(f"board {project.board.name} does not count instructions")
     return counter

@@ -43,6 +43,7 @@ class Command(IntEnum):
     ROLLBACK = 5
     EXPORT_DELTA = 6
     APPLY_DELTA = 7
+    TIME = 16
 
 
 @dataclass(frozen=True)

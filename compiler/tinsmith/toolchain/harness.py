@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import paths
 from ..codegen.c_text import c_model_name
 from ..codegen.environment import render
+from ..codegen.state import sealed_state
 from ..ir.graph import Graph
 from ..machine.board import Board, emulated
 
@@ -22,13 +23,15 @@ _TO_LEARN = ("learn.c", "store.c", "nor_flash.h", "nor_flash.c")
 class ModelBinding:
     """A model as the harness sees it. `name` is its C name.
 
-    train_input_count: 0 for a model that does not learn.
+    train_input_count: 0 for a model that does not learn. seals: a part of its state is in secure
+    memory.
     """
 
     name: str
     input_count: int
     output_count: int
     train_input_count: int = 0
+    seals: bool = False
 
     @property
     def macro(self) -> str:
@@ -42,6 +45,7 @@ class ModelBinding:
             len(graph.inputs),
             len(graph.outputs),
             len(train.inputs) - 1 if train else 0,
+            train is not None and sealed_state(train) is not None,
         )
 
 
@@ -57,7 +61,7 @@ def harness_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, 
         sources += [_SOURCES / name for name in _ON_A_DEVICE]
     if any(model.train_input_count for model in models):
         sources += [_SOURCES / name for name in _TO_LEARN]
-    sources += sorted((_SOURCES / elf).glob("*.c"))
+    sources += sorted((_SOURCES / elf).glob("*.[ch]"))
     files = {source.name: source.read_text() for source in sources}
     files["model_binding.c"] = render("harness/model_binding.c.j2", {"models": models})
     if not board.is_host:

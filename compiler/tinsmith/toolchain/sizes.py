@@ -25,13 +25,15 @@ class Sizes:
 
     flash_bytes: text + rodata + data. ram_bytes: data + bss, which holds the arena; no stack.
     stack_reserved_bytes: what the linker script keeps for the stack.
-    model_flash_bytes: the part of flash that comes from the model's own sources.
+    model_flash_bytes: the part of flash that comes from the model's own sources. kernels_bytes: the
+    part of it that TVM compiled.
     """
 
     flash_bytes: int
     ram_bytes: int
     stack_reserved_bytes: int
     model_flash_bytes: int
+    kernels_bytes: int = 0
 
 
 def measure_sizes(elf: Path, model_sources: Collection[str]) -> Sizes:
@@ -50,7 +52,10 @@ def measure_sizes(elf: Path, model_sources: Collection[str]) -> Sizes:
             flash += header.sh_size if in_file else 0
             ram += header.sh_size if header.sh_flags & SH_FLAGS.SHF_WRITE else 0
         stack = _symbol(read, "ts_stack_top") - _symbol(read, "ts_stack_limit")
-    return Sizes(flash, ram, stack, _model_flash(elf.with_suffix(".map"), model_sources))
+    map_file = elf.with_suffix(".map")
+    kernels = [stem for stem in model_sources if stem.endswith("_kernels")]
+    model_flash = _model_flash(map_file, model_sources)
+    return Sizes(flash, ram, stack, model_flash, _model_flash(map_file, kernels))
 
 
 def check_budget(
