@@ -25,6 +25,7 @@ from .options import (
     AsJson,
     Bind,
     Board,
+    Cpu,
     Dtype,
     MethodName,
     Model,
@@ -51,6 +52,7 @@ def chosen_method(name: str) -> Method:
 def analyze(
     model: Model,
     board: Board,
+    cpu: Cpu = None,
     calibrate: Samples = None,
     dtype: Dtype = "int8",
     method: MethodName = "auto",
@@ -60,7 +62,7 @@ def analyze(
     json: AsJson = False,
 ) -> None:
     """Say what compiling would give, node by node, without writing anything."""
-    machine, how = load_board(board), chosen_method(method)
+    machine, how = load_board(board, cpu), chosen_method(method)
     with progress(f"analysing {model.name}") as step:
         context = PassContext(progress=step)
         graph = canonical(model, context, bind=sizes(bind))
@@ -158,6 +160,7 @@ def compile_(
     model: Model,
     board: Board,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="to write into")],
+    cpu: Cpu = None,
     calibrate: Samples = None,
     dtype: Dtype = "int8",
     method: MethodName = "auto",
@@ -199,6 +202,7 @@ def compile_(
             model,
             board=board,
             out=output,
+            cpu=cpu,
             calibrate=calibrate,
             dtype=dtype,
             train=train,

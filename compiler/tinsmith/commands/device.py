@@ -9,19 +9,22 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from ..codegen.report import read_report
+from ..codegen.report import Report, read_report
 from ..codegen.report_text import SIMULATED, trust_lines
 from ..errors import CompileError
+from ..machine.board import load_board
 from ..peers.interleave import ROUNDS
 from ..runner.bench import NodeProfile, profile, profile_step
 from ..runner.bench import bench as measure
 from ..runner.compare import verify as compare
+from ..runner.latency import using_threads
 from ..runner.run import RunResult
 from ..runner.run import run as execute
 from ..trust.keys import read_public_key
 from ..trust.manifest import check_manifest
 from . import show
 from .against import against as measure_against
+from .against import thread_counts
 from .console import err, out, print_json, progress, reported
 from .options import (
     Against,
@@ -34,6 +37,7 @@ from .options import (
     Samples,
     TfLite,
     ThreadCounts,
+    Threads,
     VerifyWith,
     sizes,
 )
@@ -57,12 +61,13 @@ def run(
     ] = None,
     real: Annotated[bool, typer.Option("--float", help="outputs as float32, dequantised")] = False,
     fresh: Fresh = False,
+    threads: Threads = None,
     verify_with: VerifyWith = None,
     json: AsJson = False,
 ) -> None:
     """Run samples on the host or in the board's emulator, with what was learnt and committed."""
     _look_at_manifest(project, verify_with)
-    with progress(f"running {project}") as step:
+    with progress(f"running {project}") as step, using_threads(threads):
         result = execute(
             project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")
         )
@@ -147,11 +152,15 @@ def bench(
         )  # fmt: skip
         return
     _look_at_manifest(project, verify_with)
-    with progress(f"measuring {project}"):
+    count = thread_counts(threads)[0]
+    with progress(f"measuring {project}"), using_threads(count):
         report = measure(project)
         nodes = profile(project) if layers else []
         steps = profile_step(project) if layers and report.train_nodes else []
-    figures: dict[str, int | None] = {
+    figures: dict[str, int | float | None] = {
+        "latency_us": report.latency_us,
+        "latency_threads": report.latency_threads,
+        "kernels_bytes": report.kernels_bytes,
         "instructions_per_inference": report.instructions_per_inference,
         "flash_bytes": report.flash_bytes,
         "model_flash_bytes": report.model_flash_bytes,
@@ -188,11 +197,17 @@ def bench(
     show.figures(f"{report.model} on {report.board}", figures)
     for line in trust_lines(report.trust) if report.trust else ():
         out().print(line, markup=False)
-    if report.instructions_per_inference is None:
-        out().print("the host does not count instructions", markup=False)
+    if report.instructions_per_inference is None and report.latency_us is None:
+        out().print(_unmeasured(report), markup=False)
     for part in (nodes, steps):
         if part:
             show.profile(part)
+
+
+def _unmeasured(report: Report) -> str:
+    if load_board(report.board, report.target).counter.kind == "clock":
+        return f"{report.board} is emulated here: times are not measured"
+    return "the host does not count instructions"
 
 
 def _look_at_manifest(project: Path, public: Path | None) -> None:
@@ -206,9 +221,13 @@ def _look_at_manifest(project: Path, public: Path | None) -> None:
 
 
 def _profile_rows(nodes: Sequence[NodeProfile]) -> list[dict[str, object]]:
-    return [
-        {"name": p.node.name, "op": p.node.op.name, "instructions": p.instructions} for p in nodes
-    ]
+    rows: list[dict[str, object]] = []
+    for p in nodes:
+        unit, cost = ("instructions", p.instructions)
+        if p.microseconds is not None:
+            unit, cost = ("us", p.microseconds)
+        rows.append({"name": p.node.name, "op": p.node.op.name, unit: cost})
+    return rows
 
 
 @reported
@@ -219,12 +238,13 @@ def verify(
         typer.Option("--input", metavar="F.npz", help="samples; by default seeded random ones"),
     ] = None,
     fresh: Fresh = False,
+    threads: Threads = None,
     verify_with: VerifyWith = None,
     json: AsJson = False,
 ) -> None:
     """Compare the device with the numpy oracle, bit for bit; exit 1 and the node if they differ."""
     _look_at_manifest(project, verify_with)
-    with progress(f"verifying {project}") as step:
+    with progress(f"verifying {project}") as step, using_threads(threads):
         result = compare(
             project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")
         )

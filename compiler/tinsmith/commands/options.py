@@ -54,6 +54,16 @@ Against = Annotated[
         "--against", metavar="NAMES", help="of onnxruntime, litert, executorch; or all, installed"
     ),
 ]
+Cpu = Annotated[
+    str | None,
+    typer.Option(
+        "--cpu", metavar="TARGET", help="of a board with several; default: this machine's"
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", help="of a board whose kernels come from TVM; 1"),
+]
 OptionalBoard = Annotated[str | None, typer.Option("--board", help="of --against")]
 ThreadCounts = Annotated[
     str,
