@@ -14,6 +14,7 @@ from ..intrinsics import TAPS, Dot, dot_product
 from ..rule import PrimFunc, Site
 from ._emit import Expr, Frame, Register, define, loop
 from ._epilogue import Epilogue
+from ._index import at_most, split
 from ._parallel import maybe_parallel
 from ._sum_windows import Source, Windows, needs_copy, source, windows_of
 
@@ -172,9 +173,9 @@ class _Tile:
     def emit(self) -> None:
         w, t = self.t.windows, self.t
         tiles = -(-w.columns // t.pixels)
-        row, column = _divmod(self.index, tiles)
-        first = _at_most(column * t.pixels, w.columns - t.pixels, t.pixels)
-        sample, y = _divmod(row, w.rows)
+        row, column = split(self.index, tiles)
+        first = at_most(column * t.pixels, w.columns - t.pixels, t.pixels)
+        sample, y = split(row, w.rows)
         at = (sample * self.src.rows + y * w.stride_rows) * self.src.row
         at = T.bind(at + first * w.column_step + self.group * w.group_step)
         lane = T.bind((self.group * t.total + self.block * t.blocks) * t.dot.lanes)
@@ -238,18 +239,3 @@ def store_lanes(frame: Frame, at: Expr, value: Expr, lanes: int, present: int) -
             indices = [tirx.const(start + i, "int32") for i in range(width)]
             frame.y.put(at + start, tirx.Shuffle([whole], indices), width)
             start += width
-
-
-def _divmod(index: Expr, by: int) -> tuple[Expr, Expr]:
-    if by == 1:
-        return index, 0
-    if isinstance(index, int):
-        return divmod(index, by)
-    return tirx.indexdiv(index, by), tirx.indexmod(index, by)
-
-
-def _at_most(value: Expr, limit: int, step: int) -> Expr:
-    """min(value, limit) of a multiple of `step`: needed only where the last tile overlaps."""
-    if isinstance(value, int):
-        return min(value, limit)
-    return value if limit % step == 0 else tirx.min(value, tirx.const(limit, "int32"))

@@ -15,9 +15,8 @@ from ...kernels.geometry import conv_geometry
 from ..import_tvm import T
 from ..intrinsics import TAPS
 from ..rule import Site
-from ._emit import Expr, Frame, Tensor, const, loop, spans
-
-_COPY_LANES = 64
+from ._copy import copy_bytes, fill_bytes
+from ._emit import Frame, Tensor, loop
 
 
 @dataclass(frozen=True)
@@ -156,33 +155,15 @@ def source(site: Site, windows: Windows, frame: Frame) -> Source:
     first, last = w.top, min(w.reach_rows, w.top + w.in_rows)
     middle = min(w.in_row, w.reach - w.left)
 
-    def fill(at: Expr, count: int) -> None:
-        def put(start: Expr, lanes: int) -> None:
-            copy.put(at + start, const(border & 255, "uint8", lanes), lanes)
-
-        spans(count, _COPY_LANES, put)
-
-    flip = offset - site.offset(site.node.inputs[0])
+    flip = offset != site.offset(site.node.inputs[0])
     with loop(w.samples) as sample:
         base = sample * (w.reach_rows * w.reach)
-        fill(base, first * w.reach)
+        fill_bytes(copy, base, first * w.reach, border)
         with loop(last - first) as row:
             to = T.bind(base + (first + row) * w.reach)
             at = T.bind((sample * w.in_rows + row) * w.in_row)
-            fill(to, w.left)
-            _copy_row(frame.x, at, copy, to + w.left, middle, flip)
-            fill(to + w.left + middle, w.reach - w.left - middle)
-        fill(base + last * w.reach, (w.reach_rows - last) * w.reach)
+            fill_bytes(copy, to, w.left, border)
+            copy_bytes(frame.x, at, copy, to + w.left, middle, flip=flip)
+            fill_bytes(copy, to + w.left + middle, w.reach - w.left - middle, border)
+        fill_bytes(copy, base + last * w.reach, (w.reach_rows - last) * w.reach, border)
     return Source(copy, w.reach, w.reach_rows)
-
-
-def _copy_row(x: Tensor, at: Expr, to: Tensor, start: Expr, count: int, flip: int) -> None:
-    """flip: 128 where int8 becomes uint8 = q + 128: the upper bit turns over."""
-
-    def move(index: Expr, lanes: int) -> None:
-        value = x.raw(at + index, lanes)
-        kind = "uint8" if lanes == 1 else f"uint8x{lanes}"
-        value = T.reinterpret(kind, value) if x.dtype != "uint8" else value
-        to.put(start + index, value ^ const(128, "uint8", lanes) if flip else value, lanes)
-
-    spans(count, _COPY_LANES, move)

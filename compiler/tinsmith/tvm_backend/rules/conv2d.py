@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from ..rule import Rule
-from . import _sum_tiles
+from . import _depthwise, _sum_tiles
 from ._epilogue import fits
 
 RULES = (
+    Rule(
+        op="conv2d",
+        build=_depthwise.build,
+        constants=_depthwise.constants,
+        applies=_depthwise.applies,
+        scratch_bytes=_depthwise.scratch_bytes,
+    ),
     Rule(
         op="conv2d",
         build=_sum_tiles.build,
