@@ -172,6 +172,13 @@ def loop(count: int) -> Generator[Expr]:
         yield index
 
 
+def divided(index: Expr, by: int) -> tuple[Expr, Expr]:
+    """(index // by, index % by)."""
+    if isinstance(index, int):
+        return divmod(index, by)
+    return tirx.indexdiv(index, by), tirx.indexmod(index, by)
+
+
 def nest(counts: Sequence[int], body: Callable[..., None]) -> None:
     """body(i0, i1, …) in nested loops, outermost first."""
     if not counts:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ...ir.dtypes import TensorType
 from ...ir.graph import Node
 from ..import_tvm import T, tirx
 from ._emit import Expr
@@ -71,12 +72,15 @@ class Windows:
             yield tap
 
 
-def window_pair(node: Node, kernel: Sequence[int]) -> tuple[Windows, Windows]:
-    """Of a convolution or pooling over NHWC: along the height and the width."""
-    a = node.attrs
+def window_pair(
+    node: Node, kernel: Sequence[int], x: TensorType | None = None
+) -> tuple[Windows, Windows]:
+    """Of a convolution or pooling over NHWC, of the node's first input unless `x` is given: along
+    the height and the width."""
+    a, size = node.attrs, (x or node.x).shape
     down, across = (
         Windows(
-            node.x.shape[i + 1],
+            size[i + 1],
             node.y.shape[i + 1],
             kernel[i],
             a.strides[i],
