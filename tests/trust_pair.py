@@ -23,6 +23,7 @@ from tinsmith.toolchain.firmware import Firmware
 from tinsmith.toolchain.harness import harness_files
 from tinsmith.toolchain.secure_image import link_secure, seal_pair, write_secure_harness
 from tinsmith.toolchain.sizes import measure_sizes
+from tinsmith.toolchain.update_view import UpdateView
 
 from .host_c import program
 from .int8_nets import Int8Net
@@ -104,11 +105,13 @@ def build_probe(
     debug: bool = True,
     zone: TrustZone | None = None,
     edit: Callable[[Path], None] | None = None,
+    update: UpdateView | None = None,
+    probe: Path = PROBE,
 ) -> Pair:
-    """The pair of `two_gates` and gateway_probe.c.
+    """The pair of `two_gates` and a non-secure program, `probe`.
 
     zone: how the secure image divides memory; the images stay where the board's zone puts them.
-    edit: changes the secure image's C before it is compiled.
+    edit: changes the secure image's C before it is compiled. update: as of a model that learns.
     """
     board = load_board(board_name)
     real = load_trust_zone(board_name)
@@ -117,21 +120,23 @@ def build_probe(
     for graph in graphs:
         write_project(secure / graph.graph.name, graph)
     planned = [graph.graph for graph in graphs]
-    write_secure_harness(secure, board, zone or real, planned, quota=quota, debug=debug)
+    write_secure_harness(
+        secure, board, zone or real, planned, quota=quota, debug=debug, update=update
+    )
     if edit is not None:
         edit(secure)
     secure_firmware = link_secure(secure, board, zone or real, planned, debug=debug)
-    other = _program(folder / "nonsecure", non_secure_board(board, real))
+    other = _program(folder / "nonsecure", non_secure_board(board, real), probe)
     seal_pair(folder, real, secure_firmware, other)
     return Pair(folder, board, real, planned)
 
 
-def _program(folder: Path, board: Board) -> Firmware:
+def _program(folder: Path, board: Board, probe: Path) -> Firmware:
     (folder / "harness").mkdir(parents=True)
     files = harness_files(board, [])
     for name in ("harness.h", "startup.c", "semihosting.c", "link.ld"):
         (folder / "harness" / name).write_text(files[name])
-    shutil.copy(PROBE, folder)
+    shutil.copy(probe, folder)
     shutil.copytree(paths.RUNTIME_C / "include", folder / "runtime" / "include")
     elf = build(folder, board, objects=[Path("../secure/build/gateway.o")])
     return Firmware(elf, measure_sizes(elf, ()), None)

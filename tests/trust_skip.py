@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .gdb_remote import Stuck, debugged
 from .trust_pair import BYTES, OK, Pair
@@ -19,6 +20,7 @@ from .trust_pair import BYTES, OK, Pair
 QUOTA = 3
 LONGEST = 4000  # instructions of a refusal
 NOT_SET = 0xFFFF_FFFF
+_LR = 14
 PATIENCE = 5.0  # seconds; a call takes a thousandth
 
 
@@ -111,11 +113,18 @@ class Trial:
 
 
 class SkipBench:
-    """A stopped machine that makes one call after the other from the same state."""
+    """A stopped machine that makes one call after the other from the same state.
+
+    A bench of another door has its own `door`, `last` (where an answer leaves), `ask`, `accepts`.
+    over: functions whose instructions a trace leaves out.
+    """
+
+    door, last = "__acle_se_ts_gateway", "ts_release"
+    longest, over = LONGEST, ()
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
-        self._entry = pair.secrets["__acle_se_ts_gateway"]
+        self._entry = pair.secrets[self.door]
         self._returned = pair.symbols["probe_returned"]
         self._give_up = pair.secrets["ts_give_up"]
         self._fault = pair.secrets["ts_secure_fault"]
@@ -143,15 +152,26 @@ class SkipBench:
     def close(self) -> None:
         self._machine.close()
 
-    def _prepare(self, request: Request) -> None:
+    def accepts(self, request: Any, status: int) -> bool:
+        """Whether the caller takes this for an answer."""
+        del request
+        return status == OK
+
+    def _prepare(self, request: Any) -> None:
         """The state at the entry of the gateway, with this request."""
-        remote, symbols = self._remote, self._pair.symbols
+        remote = self._remote
         if not self._at_entry:
             self._recover()
         self._at_entry = False
         remote.restore(self._registers)
         remote.write(self._secure_at, self._secure)
         remote.write(self._other_at, self._other)
+        self.ask(request)
+        self._watched = self._look()
+
+    def ask(self, request: Request) -> None:
+        """Put the request into memory and registers."""
+        remote, symbols = self._remote, self._pair.symbols
         inputs = [symbols["probe_input"] + BYTES * i for i in range(2)]
         first = inputs[0] if request.first is None else request.first
         second = inputs[1] if request.second is None else request.second
@@ -168,7 +188,6 @@ class SkipBench:
         state = (request.next, request.used, request.busy)
         pairs = [word for value in state for word in (value, value ^ NOT_SET)]
         remote.write(self._pair.secrets["state"], struct.pack("<6I", *pairs))
-        self._watched = self._look()
 
     def _recover(self) -> None:
         self._remote.reset()
@@ -179,28 +198,45 @@ class SkipBench:
         other = self._remote.read(self._other_at, self._other_bytes)
         return other + self._remote.read(self._canary_at, 4 * BYTES)
 
-    def trace(self, request: Request) -> list[int]:
+    def trace(self, request: Any) -> list[int]:
         """Addresses of the instructions from the entry to the return, or to where it gives up."""
         self._prepare(request)
         found = [self._remote.pc]
-        while len(found) < LONGEST:
+        over = [self._pair.secrets[name] for name in self.over]
+        while len(found) < self.longest:
             self._remote.step()
             at = self._remote.pc
+            if at in over:
+                at = self._remote.run_until([self._remote.register(_LR) & ~1])
             if at in (self._returned, self._give_up):
                 break
             found.append(at)
-        assert len(found) < LONGEST, "a refusal is not so long"
+        assert len(found) < self.longest, "a refusal is not so long"
         if at == self._returned:
             self._remote.run_until([self._entry])
         self._at_entry = True
         return found
 
-    def call(self, request: Request) -> Trial:
+    def inside(self, request: Any, function: str) -> list[int]:
+        """Addresses of the instructions of the first call of a function."""
+        self._prepare(request)
+        at = self._remote.run_until([self._pair.secrets[function]])
+        found, back = [at], self._remote.register(_LR) & ~1
+        while at != back:
+            self._remote.step()
+            at = self._remote.pc
+            found.append(at)
+        self._remote.run_until([self._returned, self._give_up])
+        self._remote.run_until([self._entry])
+        self._at_entry = True
+        return found[:-1]
+
+    def call(self, request: Any) -> Trial:
         """Nothing is skipped."""
         self._prepare(request)
         return self._finish()
 
-    def without(self, request: Request, trace: Sequence[int], index: int) -> Trial:
+    def without(self, request: Any, trace: Sequence[int], index: int) -> Trial:
         """Skip the instruction that is `index` in the trace."""
         try:
             self._skip(request, trace, index)
@@ -211,13 +247,13 @@ class SkipBench:
         self._start()
         self._skip(request, trace, index)
         try:
-            end = self._remote.run_until([self._pair.secrets["ts_release"]], timeout=PATIENCE)
+            end = self._remote.run_until([self._pair.secrets[self.last]], timeout=PATIENCE)
         except (ConnectionError, Stuck):
             end = 0
         self._start()
         return Trial("locked up", NOT_SET, end != 0)
 
-    def _skip(self, request: Request, trace: Sequence[int], index: int) -> None:
+    def _skip(self, request: Any, trace: Sequence[int], index: int) -> None:
         self._prepare(request)
         at = trace[index]
         passes = trace[:index].count(at)
@@ -279,18 +315,22 @@ def skip_bench(pair: Pair) -> Iterator[SkipBench]:
 
 
 def skip_each(
-    bench: SkipBench, requests: Mapping[str, Request], chosen: Mapping[str, Sequence[int]] | None
+    bench: SkipBench,
+    requests: Mapping[str, Any],
+    chosen: Mapping[str, Sequence[int]] | None,
+    inside: str | None = None,
 ) -> Findings:
-    """Skip instructions of every request. chosen: which of each, modulo its count; None: all."""
+    """Skip instructions of every request. chosen: which of each, modulo its count; None: all.
+    inside: only those of the first call of this function."""
     ends: Counter[str] = Counter()
     answered: list[tuple[str, int]] = []
     tried = 0
     for name, request in requests.items():
-        trace = bench.trace(request)
+        trace = bench.inside(request, inside) if inside else bench.trace(request)
         which = range(len(trace)) if chosen is None else [i % len(trace) for i in chosen[name]]
         for index in which:
             trial = bench.without(request, trace, index)
-            wrong = trial.status == OK and trial.end == "returned"
+            wrong = trial.end == "returned" and bench.accepts(request, trial.status)
             ends[f"{trial.end}{', status OK' if wrong else ''}"] += 1
             tried += 1
             if trial.answered:

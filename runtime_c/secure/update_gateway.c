@@ -5,8 +5,8 @@
 
 #include "update.h"
 
-static ts_update_state state = TS_UPDATE_STATE_AT_BOOT;
-static volatile uint32_t busy;
+static ts_update_state update_state = TS_UPDATE_STATE_AT_BOOT;
+static volatile uint32_t updating;
 
 #define PLACE_BY_HARDWARE 0x516B93E1u
 #define PLACE_BY_TABLE 0x8E2D47B5u
@@ -104,7 +104,7 @@ TS_APART uint32_t ts_update_finish(const volatile ts_update_job *one,
     } else {
         copied = TS_TAG_BYTES;
     }
-    ts_update_note(one, other, &state);
+    ts_update_note(one, other, &update_state);
     return TS_UPDATE_DONE(other->kind) + (first - ONE_PASSED) + (second - OTHER_PASSED) +
            (copied - TS_TAG_BYTES) + jobs_differ(one, other);
 }
@@ -119,8 +119,8 @@ TS_APART uint32_t ts_update_serve(uint32_t request, uint32_t request_again)
     uint32_t first = ts_update_place_by_hardware(request, &one);
     uint32_t second = ts_update_place_by_table(request_again, &other);
     if (first == PLACE_BY_HARDWARE && second == PLACE_BY_TABLE) {
-        first += ts_update_by_difference(&one, &state);
-        second += ts_update_by_count(&other, &state);
+        first += ts_update_by_difference(&one, &update_state);
+        second += ts_update_by_count(&other, &update_state);
     }
     const uint32_t passed = (first == ONE_PASSED) + (second == OTHER_PASSED) * 2u;
     if (passed == 3u) {
@@ -137,8 +137,8 @@ TS_APART uint32_t ts_update_serve(uint32_t request, uint32_t request_again)
 static uint32_t begin(void)
 {
     __asm__ volatile("cpsid i" ::: "memory");
-    const uint32_t was = busy;
-    busy = 1;
+    const uint32_t was = updating;
+    updating = 1;
     __asm__ volatile("cpsie i" ::: "memory");
     return was;
 }
@@ -150,6 +150,6 @@ __attribute__((cmse_nonsecure_entry)) uint32_t ts_update(const ts_update_request
         return NOTHING;
     }
     const uint32_t answer = ts_update_serve(address, address);
-    busy = 0;
+    updating = 0;
     return answer;
 }
