@@ -301,7 +301,7 @@ def test_bench_against_prints_json(qdq: onnx.ModelProto, tmp_path: Path) -> None
     onnx.save(qdq, tmp_path / "m.onnx")
     result = call(
         "bench", tmp_path / "m.onnx", "--board", "host", "--against", "onnxruntime",
-        "--threads", "1", "--rounds", FEW, "-o", tmp_path / "out", "--json",
+        "--threads", "1", "--rounds", FEW, "--layers", "-o", tmp_path / "out", "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
@@ -310,6 +310,11 @@ def test_bench_against_prints_json(qdq: onnx.ModelProto, tmp_path: Path) -> None
         "tinsmith", "onnxruntime", "onnxruntime uint8",
     ]  # fmt: skip
     assert (tmp_path / "out" / "against.png").is_file()
+    first = data["layers"][0]
+    assert (first["op"], first["shapes"]) == ("conv2d", "12×12×3 → 12×12×8, 3×3")
+    assert first["macs"] == 12 * 12 * 8 * 27
+    assert any("depthwise" in layer["shapes"] for layer in data["layers"])
+    assert all(layer["peak_share"] is None for layer in data["layers"]), "the host has no peak"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import CompileError
 from ..peers.compare import BUSY, Comparison, Row, all_threads, compare
+from ..peers.layers import Layer
 from ..peers.plot import draw
 from .console import err, out, print_json, progress, table
 
@@ -29,6 +30,7 @@ def against(
     tflite: Path | None,
     threads: str,
     rounds: int,
+    layers: bool,
     bind: dict[str, int],
     folder: Path | None,
     as_json: bool,
@@ -55,6 +57,7 @@ def against(
             tflite=tflite,
             threads=counts,
             rounds=rounds,
+            layers=layers,
             bind=bind,
             progress=step,
         )
@@ -107,6 +110,25 @@ def show(comparison: Comparison) -> None:
                 "ratios within a run hold better than times",
                 markup=False,
             )
+    if comparison.layers:
+        _show_layers(comparison.layers)
+
+
+def _show_layers(layers: Sequence[Layer]) -> None:
+    total = sum(layer.seconds for layer in layers)
+    rows = [
+        (
+            f"{layer.op} {layer.shapes}",
+            layer.kernel,
+            f"{layer.seconds * 1e6:,.2f}",
+            f"{layer.seconds / total:.1%}",
+            f"{layer.macs / layer.seconds / 1e9:,.0f}" if layer.macs and layer.seconds else "",
+            "" if layer.peak_share is None else f"{layer.peak_share:.0%}",
+        )
+        for layer in layers
+    ]
+    columns = ("layer", "kernel", "us", "of all", "GMAC/s", "of peak")
+    out().print(table("our layers, one thread", columns, rows, left=2))
 
 
 def _cells(row: Row) -> Sequence[object]:

@@ -148,7 +148,8 @@ def bench(
     if against is not None:
         measure_against(
             project, board=board, names=against, calibrate=calibrate, dtype=dtype, tflite=tflite,
-            threads=threads, rounds=rounds, bind=sizes(bind), folder=output, as_json=json,
+            threads=threads, rounds=rounds, layers=layers, bind=sizes(bind), folder=output,
+            as_json=json,
         )  # fmt: skip
         return
     _look_at_manifest(project, verify_with)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,11 @@ from ..quant.samples import Samples
 from ..runner.project import open_project
 from . import executorch, litert, onnx_runtime
 from .agreement import Agreement, agreement
-from .contender import Contender, NotComparable, Peer, Subject, find_tflite
+from .contender import Contender, NotComparable, Peer, Subject, find_tflite, quiet
 from .feeds import random_feeds
 from .in_process import LABEL, InProcess, build_library
 from .interleave import ROUNDS, CpuLoad, Ratio, interleave, ratio
+from .layers import Layer, measure_layers
 from .peak import peak_macs_per_second
 
 PEERS: tuple[Peer, ...] = (onnx_runtime.PEER, litert.PEER, executorch.PEER)
@@ -68,7 +69,7 @@ class ThreadRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """runs: one per number of threads. macs: of one inference."""
+    """runs: one per number of threads. macs: of one inference. layers: ours, where asked for."""
 
     model: str
     board: str
@@ -76,6 +77,7 @@ class Comparison:
     dtype: str
     macs: int
     runs: tuple[ThreadRun, ...] = field(default=())
+    layers: tuple[Layer, ...] = field(default=())
 
     def peak_share(self, run: ThreadRun) -> float | None:
         """How much of the machine's int8 peak our whole inference reaches."""
@@ -120,12 +122,14 @@ def compare(
     tflite: Path | None = None,
     threads: Sequence[int] = (1,),
     rounds: int = ROUNDS,
+    layers: bool = False,
     bind: Mapping[str, int] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Compile `model` for `board` into `out`, and time it against each peer, interleaved.
 
     calibrate: quantises a float model first; the peers then get the quantised one, too.
+    layers: time each of our own layers, too.
     Raises MissingTool for a peer that was named and is not installed; what compiling raises.
     """
     peers, named = peers_named(against)
@@ -149,7 +153,13 @@ def compare(
         for count in dict.fromkeys(threads)
     )
     report = compiled.report
-    return Comparison(subject.name, report.board, report.target, dtype, report.macs, runs)
+    made = Comparison(subject.name, report.board, report.target, dtype, report.macs, runs)
+    if not layers:
+        return made
+    tell("timing the layers")
+    feeds = random_feeds(compiled.graph, source, 0)
+    peak = _peak(compiled, 1) if dtype == "int8" else None
+    return replace(made, layers=measure_layers(open_project(out), report, feeds, peak))
 
 
 def _source(
@@ -185,8 +195,7 @@ def _measure(
         except NotComparable as error:
             missing.append(Row(peer.name, peer.version, note=str(error)))
     agreements = _agreements(compiled.graph, subject, contenders, missing)
-    isa = compiled.board.target.tvm
-    peak = None if isa is None else peak_macs_per_second(isa.dot, threads)
+    peak = _peak(compiled, threads)
     load = CpuLoad()
     load.start()
     seconds = interleave(
@@ -209,10 +218,16 @@ def _measure(
     return ThreadRun(threads, (*rows, *missing), peak, others)
 
 
+def _peak(compiled: CompiledProject, threads: int) -> float | None:
+    isa = compiled.board.target.tvm
+    return None if isa is None else peak_macs_per_second(isa.dot, threads)
+
+
 def _prepared(peer: Peer, subject: Subject, threads: int) -> Sequence[Contender]:
     if not peer.version:
         raise NotComparable("not installed: pip install 'tinsmith[peers]'")
-    return peer.prepare(subject, threads)
+    with quiet():
+        return peer.prepare(subject, threads)
 
 
 def _agreements(

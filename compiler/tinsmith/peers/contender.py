@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -122,6 +125,20 @@ def load(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise NotComparable(f"cannot be imported: {error}") from error
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Drops what native libraries write to stderr while they are set up."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def find_tflite(model: Path, given: Path | None) -> Path | None:

@@ -21,8 +21,8 @@ from ..toolchain.programs import find_program, tail
 
 _ACCUMULATORS = 12
 _MACS_PER_LANE = {"vnni512": 4, "vnni256": 4, "madd256": 2, "sdot": 4, "smlal": 1}
-_SECONDS = 0.004  # short: some of the runs are not preempted
-_REPEATS = 40
+_SECONDS = 0.001  # short: some of the runs are not preempted
+_REPEATS = 200
 
 Spin = Callable[[int], object]  # that many turns of the loop
 
@@ -79,6 +79,9 @@ def _rate(
     macs: int,
 ) -> float:
     start = time.perf_counter()
+    if threads == 1:
+        call(turns)
+        return turns * macs / (time.perf_counter() - start)
     for done in [pool.submit(call, turns) for _ in range(threads)]:
         done.result()
     return threads * turns * macs / (time.perf_counter() - start)
