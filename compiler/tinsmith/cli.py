@@ -14,6 +14,7 @@ from .commands import (
     demo_training,
     demo_trust,
     device,
+    profile,
     protect,
     show,
     train,
@@ -119,6 +120,7 @@ app.command()(protect.authorize)
 app.command()(attack.attack)
 app.command()(device.run)
 app.command()(device.bench)
+app.command()(profile.profile)
 app.command()(device.verify)
 app.command()(train.train)
 app.command("train-plan")(train_plan.train_plan)

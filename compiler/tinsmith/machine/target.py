@@ -10,6 +10,7 @@ import msgspec
 
 from .. import paths
 from ..errors import CompileError
+from .cycles import Cycles
 
 Elf = Literal["arm", "riscv", "host"]
 Dot = Literal["vnni512", "vnni256", "madd256", "sdot", "smlal"]
@@ -42,7 +43,9 @@ class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cc: compiler command; cflags: of every compile and link; ldflags: of the link.
     arena_alignment: bytes. elf: selects the start-up code and linker script of the harness.
     debian_packages: what provides the compiler and its C library.
-    tvm: for a target whose kernels come from TVM.
+    tvm: for a target whose kernels come from TVM. cuda: the GPU that its kernels run on, "sm_90".
+    cycles: prices of instructions, where they are
+    known.
     """
 
     name: str
@@ -55,6 +58,8 @@ class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     elf: Elf
     debian_packages: list[str] = []
     tvm: Isa | None = None
+    cuda: str = ""
+    cycles: Cycles | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Target:
     elf: Elf
     debian_packages: tuple[str, ...]
     tvm: Isa | None = None
+    cuda: str = ""
+    cycles: Cycles | None = None
 
 
 @cache
@@ -98,6 +105,8 @@ def load_target(name: str) -> Target:
         data.elf,
         tuple(data.debian_packages),
         data.tvm,
+        data.cuda,
+        data.cycles,
     )
 
 

@@ -103,11 +103,20 @@ def trace_sample(
 
 
 def trace_sequence(
-    elf: Path, board: Board, types: Sequence[Sequence[TensorType]], samples: Sequence[Sample]
+    elf: Path,
+    board: Board,
+    types: Sequence[Sequence[TensorType]],
+    samples: Sequence[Sample],
+    *,
+    extra: Sequence[str] = (),
 ) -> list[TraceRecord]:
-    """`run_sequence` with a firmware built with `trace`: the outputs of all nodes, in order."""
+    """`run_sequence` with a firmware built with `trace`: the outputs of all nodes, in order.
+
+    extra: arguments for the emulator.
+    """
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
-        process = _Process(command(elf, board), Path(temporary) / "0", samples, types)
+        argv = [*command(elf, board), *extra]
+        process = _Process(argv, Path(temporary) / "0", samples, types)
         try:
             _wait([process], len(samples), STALL_SECONDS, None)
             return list(decode_trace((process.folder / "trace.bin").read_bytes()))
