@@ -32,6 +32,7 @@ from tinsmith.trust.partition import partition
 from .gdb_remote import debugged
 from .int8_nets import residual_net
 from .trust_pair import (
+    ANSWERED,
     BOARDS,
     BYTES,
     CALL,
@@ -146,7 +147,7 @@ def test_nothing_stays_in_the_arena(board: str, pair_of: Callable[[str], Pair]) 
     argv = pair.argv()
     at = argv.index("-icount")
     with debugged([*argv[:at], *argv[at + 2 :]], pair.folder) as remote:
-        remote.run_until([pair.secrets["__acle_se_ts_gateway"]])
+        remote.run_until([pair.secrets["__acle_se_ts_gateway_call"]])
         remote.set_register(1, pair.symbols["probe_request"])
         words = [pair.symbols[name] for name in ("probe_input", "probe_input")]
         words += [0, pair.symbols["probe_output"]]
@@ -156,12 +157,12 @@ def test_nothing_stays_in_the_arena(board: str, pair_of: Callable[[str], Pair]) 
         remote.run_until([pair.secrets["ts_release"]])
         assert any(remote.read(arena, size))
         remote.run_until([pair.symbols["probe_returned"]])
-        assert remote.register(0) == OK
+        assert remote.register(0) == ANSWERED
         left = [remote.register(number) for number in (1, 2, 3, 12)]
-        remote.run_until([pair.secrets["__acle_se_ts_gateway"]])
+        remote.run_until([pair.secrets["__acle_se_ts_gateway_call"]])
         assert remote.read(arena, size) == bytes(size)
     assert not any(pair.zone.secure.ram.origin <= word < pair.zone.secure.ram.end for word in left)
-    code = disassembled(pair.secure, "__acle_se_ts_gateway")
+    code = disassembled(pair.secure, "__acle_se_ts_gateway_call")
     assert re.search(r"vscclrm\s+{s0-s15, VPR}|vmov.f32\s+s15, #112", code)
 
 
@@ -190,7 +191,7 @@ def test_a_fault_wipes_secure_memory_before_the_reset(tmp_path: Path) -> None:
     argv = pair.argv()
     at = argv.index("-icount")
     with debugged([*argv[:at], *argv[at + 2 :]], pair.folder) as remote:
-        remote.run_until([pair.secrets["__acle_se_ts_gateway"]])
+        remote.run_until([pair.secrets["__acle_se_ts_gateway_call"]])
         for place in places:
             remote.write(place, b"secret.." * (BYTES // 8))
         remote.set_register(15, pair.secrets["ts_secure_fault"])

@@ -102,7 +102,7 @@ FAULTS: dict[str, tuple[Callable[[Pair], list[Step]], int, int]] = {
     "jump into secure code, alias": (jump(alias(code)), SECURE_FAULT, INVALID_ENTRY),
     "jump past the gateway's SG": (jump(lambda p: veneers(p) + 4), SECURE_FAULT, INVALID_ENTRY),
     "jump to the gateway behind its veneer": (
-        jump(lambda pair: pair.secrets["__acle_se_ts_gateway"]),
+        jump(lambda pair: pair.secrets["__acle_se_ts_gateway_call"]),
         SECURE_FAULT,
         INVALID_ENTRY,
     ),

@@ -31,6 +31,7 @@ from .int8_nets import Int8Net
 PROBE = Path(__file__).resolve().parent / "c" / "gateway_probe.c"
 BOARDS = ("mps2-an505", "mps3-an547")
 OK, REFUSED = 0, 8  # ts_status.h
+ANSWERED = 0x5AC3961E  # of call 0, ts_gateway.h
 GAVE_UP, WRONG_IMAGE = 15, 16  # exit statuses of a debug image
 READ, WRITE, JUMP, CALL, DUMP, PUSH, INTERRUPT = range(7)
 BYTES = 64  # of every tensor of the test's graphs

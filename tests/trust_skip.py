@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .gdb_remote import Stuck, debugged
-from .trust_pair import BYTES, OK, Pair
+from .trust_pair import BYTES, Pair
 
 QUOTA = 3
 LONGEST = 4000  # instructions of a refusal
@@ -119,7 +119,7 @@ class SkipBench:
     over: functions whose instructions a trace leaves out.
     """
 
-    door, last = "__acle_se_ts_gateway", "ts_release"
+    door, last = "__acle_se_ts_gateway_call", "ts_release"
     longest, over = LONGEST, ()
 
     def __init__(self, pair: Pair) -> None:
@@ -154,8 +154,7 @@ class SkipBench:
 
     def accepts(self, request: Any, status: int) -> bool:
         """Whether the caller takes this for an answer."""
-        del request
-        return status == OK
+        return status == (0x5AC3961E + 0x0E4D2B71 * request.call) & NOT_SET  # TS_ANSWERED
 
     def _prepare(self, request: Any) -> None:
         """The state at the entry of the gateway, with this request."""

@@ -23,7 +23,7 @@ static const ts_gate *gate_of(uint32_t call)
     return call < ts_gate_count ? &ts_gates[call] : &no_gate;
 }
 
-TS_APART void ts_copy(void *to, const void *from, uint32_t bytes)
+TS_APART void *ts_copy(void *to, const void *from, uint32_t bytes)
 {
     uint8_t *y = to;
     const uint8_t *x = from;
@@ -36,6 +36,7 @@ TS_APART void ts_copy(void *to, const void *from, uint32_t bytes)
     for (; bytes > 0; --bytes) {
         *y++ = *x++;
     }
+    return y;
 }
 
 /* bytes: a multiple of 4. */
@@ -142,7 +143,7 @@ static ts_status load_inputs(const volatile ts_job *job, const ts_gate *gate)
     return TS_OK;
 }
 
-/* The only place where an answer leaves. Returns the token that it still holds, 0 without. */
+/* The only place where an answer leaves. Returns the token, if all of the answer went out. */
 TS_APART uint32_t ts_release(const volatile ts_job *job, const ts_gate *gate, uint32_t token)
 {
     if (token != TS_BOTH_PASSED(gate)) {
@@ -155,11 +156,13 @@ TS_APART uint32_t ts_release(const volatile ts_job *job, const ts_gate *gate, ui
     if (token + again != TS_BOTH_PASSED(gate) + TS_PASSED(TS_POINTERS_BY_TABLE, gate)) {
         ts_give_up(TS_GLITCH);
     }
-    ts_copy((void *)(uintptr_t)job->output, gate->output(), gate->output_bytes);
-    return token;
+    const void *const end =
+        ts_copy((void *)(uintptr_t)job->output, gate->output(), gate->output_bytes);
+    return token + ((uint32_t)(uintptr_t)end - job->output_again - gate->output_bytes);
 }
 
-TS_APART ts_status ts_compute(const volatile ts_job *job, const ts_gate *gate, uint32_t token)
+/* The word that stands for an answer comes from the token alone: without it there is none. */
+TS_APART uint32_t ts_compute(const volatile ts_job *job, const ts_gate *gate, uint32_t token)
 {
     if (token != TS_BOTH_PASSED(gate)) {
         ts_give_up(TS_GLITCH);
@@ -175,12 +178,13 @@ TS_APART ts_status ts_compute(const volatile ts_job *job, const ts_gate *gate, u
         held = ts_release(job, gate, token);
     }
     finish(gate, held);
-    return status;
+    return status != TS_OK ? (uint32_t)status
+                           : TS_ANSWERED(job->call_again) + (held - TS_BOTH_PASSED(gate));
 }
 
 /* call, request: twice, as all of the job. */
-TS_APART ts_status ts_serve(uint32_t call, uint32_t request, uint32_t call_again,
-                            uint32_t request_again)
+TS_APART uint32_t ts_serve(uint32_t call, uint32_t request, uint32_t call_again,
+                           uint32_t request_again)
 {
     volatile ts_job job;
     ts_spoil(&job);
@@ -199,20 +203,20 @@ TS_APART ts_status ts_serve(uint32_t call, uint32_t request, uint32_t call_again
     hold_interrupts();
     one += ts_state_by_value(&job, &state);
     other += ts_state_by_inverse(&job, &state);
-    ts_status status = TS_REFUSED;
+    uint32_t answer = TS_REFUSED;
     const uint32_t passed = (one == TS_ONE_PASSED(gate)) + (other == TS_OTHER_PASSED(gate)) * 2u;
     if (passed == 3u) {
-        status = ts_compute(&job, gate, one + other);
+        answer = ts_compute(&job, gate, one + other);
     } else if (passed != 0u) {
         ts_give_up(TS_GLITCH);
     }
     let_interrupts();
     ts_wipe(&job, sizeof job);
-    return status;
+    return answer;
 }
 
-__attribute__((cmse_nonsecure_entry)) ts_status ts_gateway(uint32_t call,
-                                                           const ts_gateway_request *request)
+__attribute__((cmse_nonsecure_entry)) uint32_t ts_gateway_call(uint32_t call,
+                                                               const ts_gateway_request *request)
 {
     const uint32_t address = (uint32_t)(uintptr_t)request;
     return ts_serve(call, address, call, address);

@@ -58,7 +58,7 @@ uint32_t ts_refused_by_hardware(uint32_t address, uint32_t bytes, uint32_t align
 uint32_t ts_refused_by_table(uint32_t address, uint32_t bytes, uint32_t alignment,
                              uint32_t writable);
 
-void ts_copy(void *to, const void *from, uint32_t bytes);
+void *ts_copy(void *to, const void *from, uint32_t bytes); /* returns the end of what it wrote */
 void ts_wipe(volatile void *data, uint32_t bytes); /* bytes: a multiple of 4 */
 
 uint32_t ts_request_by_hardware(const volatile ts_job *job);

@@ -64,7 +64,7 @@ __attribute__((naked, noinline)) void probe_loop(void)
                      "ldr r0, [r0]\n\t"
                      "ldr r1, =probe_address\n\t"
                      "ldr r1, [r1]\n\t"
-                     "bl ts_gateway\n"
+                     "bl ts_gateway_call\n"
                      ".global probe_returned\n"
                      "probe_returned:\n\t"
                      "b 1b\n\t"

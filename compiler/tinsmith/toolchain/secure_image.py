@@ -39,7 +39,7 @@ _INCLUDED = "backward_binding.c.j2"  # in gateway_binding.c
 _MODEL = ("", "_weights")  # sources of a graph
 # Functions of the gateway that undefined instructions follow in the image.
 _GATEWAY_FUNCTIONS = (
-    "ts_gateway",
+    "ts_gateway_call",
     "ts_serve",
     "ts_compute",
     "ts_release",

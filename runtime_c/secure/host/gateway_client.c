@@ -22,7 +22,8 @@ static ts_status ask(uint32_t call, const ts_gateway_request *request)
     return TS_OK;
 }
 
-ts_status ts_gateway(uint32_t call, const ts_gateway_request *request)
+uint32_t ts_gateway_call(uint32_t call, const ts_gateway_request *request)
 {
-    return request == 0 ? TS_REFUSED : ask(call, request);
+    const ts_status status = request == 0 ? TS_REFUSED : ask(call, request);
+    return status == TS_OK ? TS_ANSWERED(call) : (uint32_t)status;
 }
