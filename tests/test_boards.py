@@ -26,6 +26,7 @@ EMULATED = {
     "qemu-riscv32": "rv32imac",
 }
 WITH_TVM = {"linux-x86_64", "linux-aarch64", "android-arm64"}
+WITH_A_GPU = {f"cuda-sm{n}" for n in (80, 86, 89, 90)}
 PHYSICAL = {
     "stm32f746g-disco": ("cortex-m7", 1024, 320, "mps2-an500"),
     "nucleo-l4r5zi": ("cortex-m4", 2048, 640, "mps2-an386"),
@@ -34,7 +35,7 @@ PHYSICAL = {
 
 
 def test_all_boards_are_there() -> None:
-    assert set(board_names()) == {"host", *EMULATED, *PHYSICAL, *WITH_TVM}
+    assert set(board_names()) == {"host", *EMULATED, *PHYSICAL, *WITH_TVM, *WITH_A_GPU}
 
 
 @pytest.mark.parametrize("name", EMULATED)

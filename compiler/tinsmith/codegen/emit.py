@@ -20,6 +20,7 @@ from ..ir.printer import graph_hash
 from ..kernels.kernel import Constant
 from ..plan.model import short_name
 from .c_text import c_comment
+from .cuda import cuda_view, host_ports
 from .entry import port_view, step_views
 from .environment import render
 from .functions import Functions
@@ -44,10 +45,14 @@ def emit(program: Program) -> dict[str, str]:
 
 def render_model(view: ModelView) -> dict[str, str]:
     """File name → text of a model."""
-    return {
+    templates = _FILES if view.cuda is None else _FILES | {"{}.c": "codegen/cuda_model.c.j2"}
+    files = {
         name.format(view.name): render(template, {"model": view})
-        for name, template in _FILES.items()
+        for name, template in templates.items()
     }
+    if view.cuda is not None:
+        files[f"{view.name}_kernels.cu"] = view.cuda.source
+    return files
 
 
 def model_view(program: Program) -> ModelView:
@@ -63,10 +68,13 @@ def model_view(program: Program) -> ModelView:
     name = program.c_name
     functions, weights = Functions(), Weights(name)
     state = StateBlock.of(program.train.graph) if program.train else StateBlock()
-    run_steps = tuple(step_views(program, functions, weights, state))
+    cuda = cuda_view(program, weights) if program.cuda is not None else None
+    run_steps = tuple(step_views(program, functions, weights, state)) if cuda is None else ()
     train = train_view(program.train, functions, weights, state) if program.train else None
     inputs = [port_view(v, i, "input", program) for i, v in enumerate(graph.inputs)]
     outputs = [port_view(v, i, "output", program) for i, v in enumerate(graph.outputs)]
+    if cuda is not None:
+        inputs, outputs = host_ports(inputs, cuda.inputs), host_ports(outputs, cuda.outputs)
     return ModelView(
         name=name,
         macro=name.upper(),
@@ -74,7 +82,7 @@ def model_view(program: Program) -> ModelView:
         version=__version__,
         model_hash=graph_hash(graph),
         runtime_version=runtime_version(),
-        arena_bytes=program.arena_bytes,
+        arena_bytes=program.arena_bytes if cuda is None else cuda.host_bytes,
         arena_alignment=plan.alignment,
         macs=sum(n.op.macs(n) for n in graph.nodes),
         weights_bytes=weights.bytes,
@@ -88,6 +96,7 @@ def model_view(program: Program) -> ModelView:
         uses_gateway=any(call.kernel.may_refuse for call in program.calls),
         compiled=program.library is not None,
         raises=bool(program.stored or (program.train and program.train.stored)),
+        cuda=cuda,
         train=train,
     )
 

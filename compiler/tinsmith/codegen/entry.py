@@ -33,7 +33,7 @@ def step_views(
         else:
             raise InternalError(f"no kernel was selected for {node.name}", node=str(node.origin))
         yield StepView(
-            c_comment_block(list(_comment(index, node, kernel, program)), INDENT),
+            c_comment_block(list(comment_lines(index, node, kernel, program)), INDENT),
             text,
             tuple(_trace(v, program, state) for v in node.outputs),
         )
@@ -47,7 +47,8 @@ def _trace(value: Value, program: Program, state: StateBlock) -> TraceView:
     return TraceView("arena", program.plan.offsets[value], value.type.bytes, raised)
 
 
-def _comment(index: int, node: Node, kernel: str, program: Program) -> Iterator[str]:
+def comment_lines(index: int, node: Node, kernel: str, program: Program) -> Iterator[str]:
+    """What a node computes, by which kernel, from where to where."""
     plan, graph = program.plan, program.graph
     onnx = node.origin.onnx_name
     short, known = short_name(node.name, 64), short_name(onnx, 64)

@@ -9,6 +9,7 @@ from ..ir.dtypes import Array
 from ..ir.graph import Graph, Value
 from ..kernels.kernel import KernelCall
 from ..plan.model import MemoryPlan
+from ..tvm_backend.cuda.kernels import CudaLibrary
 from ..tvm_backend.kernels import KernelLibrary
 from .c_text import c_model_name
 
@@ -25,6 +26,7 @@ class Program:
             For a graph that asks the secure world, whose answer is not in it.
         library: the functions that TVM compiles, on a board whose kernels come from it.
         stored: activations held as uint8, 128 above their value.
+        cuda: the functions that run on a GPU, on a board that has one.
         train: the training graph, whose state this one reads; its own `train` is None.
     """
 
@@ -36,6 +38,7 @@ class Program:
     library: KernelLibrary | None = None
     stored: frozenset[Value] = frozenset()
     train: Program | None = None
+    cuda: CudaLibrary | None = None
 
     @property
     def c_name(self) -> str:

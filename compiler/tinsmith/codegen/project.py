@@ -47,6 +47,7 @@ def write_project(folder: Path, program: Program) -> int:
         "needs_math": _uses_math(files),
         "trains": program.train is not None,
         "compiled": program.library is not None,
+        "cuda": program.cuda is not None,
     }
     files |= {
         "CMakeLists.txt": render("codegen/CMakeLists.txt.j2", names),
@@ -62,6 +63,9 @@ def write_project(folder: Path, program: Program) -> int:
         if program.library is not None:
             (folder / kernels_object(program.c_name)).write_bytes(program.library.code())
             shutil.copytree(paths.RUNTIME_C / "tvm", folder / "runtime" / "tvm", dirs_exist_ok=True)
+        if program.cuda is not None:
+            cuda = folder / "runtime" / "cuda"
+            shutil.copytree(paths.RUNTIME_C / "cuda", cuda, dirs_exist_ok=True)
         for part in ("include", "src") if program.train else ("include",):
             shutil.copytree(paths.RUNTIME_C / part, folder / "runtime" / part, dirs_exist_ok=True)
         _write_sample(folder / SAMPLE_FILE, program.graph, program.sample)
@@ -148,7 +152,17 @@ def _remove_earlier(folder: Path) -> None:
     with graph.open(encoding="utf-8") as file:
         header = re.match(r'graph "?(.*?)"? stage=', file.readline())
     name = c_model_name(header.group(1)) if header else ""
-    model = [f"{name}{suffix}" for suffix in (".c", ".h", "_weights.c", "_weights.h", "_kernels.o")]
+    kinds = (
+        ".c",
+        ".h",
+        "_weights.c",
+        "_weights.h",
+        "_kernels.o",
+        "_kernels.cu",
+        "_cubin.c",
+        ".cubin",
+    )
+    model = [f"{name}{suffix}" for suffix in kinds]
     pictures = [f"{s}.{e}" for s in ("arena", "train_arena") for e in ("svg", "png", "txt")]
     for file_name in (*model, *pictures, "report.json", "report.txt", MANIFEST_FILE, *_GRAPHS):
         (folder / file_name).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from ..pass_manager import PassContext
 from ..plan.arena import plan_arena
 from ..plan.check import check_plan
 from ..plan.order import order_nodes
+from ..tvm_backend.cuda.kernels import CudaLibrary, cuda_kernels
 from ..tvm_backend.kernels import KernelLibrary, stored_with_offset, tvm_kernels
 from .c_text import c_model_name
 from .program import Program
@@ -41,6 +42,9 @@ def schedule(
         if library is not None:
             stored = stored_with_offset(graph, library.isa)
             pool = (*tvm_kernels(library, stored), *pool)
+        cuda = CudaLibrary(board.target.cuda) if board.target.cuda else None
+        if cuda is not None:
+            pool = tuple(cuda_kernels())
         calls = {c.node.name: c for c in select_kernels(graph, board.target, pool)}
     for text in generic_kernels(list(calls.values()), board.target):
         context.note(text)
@@ -70,7 +74,7 @@ def schedule(
         and any(c.kernel.dtype is DType.FLOAT32 for c in ordered)
     ):
         context.note(f"target {board.target.name} has no FPU: float32 runs in software, slowly")
-    return Program(graph, ordered, plan, library=library, stored=stored)
+    return Program(graph, ordered, plan, library=library, stored=stored, cuda=cuda)
 
 
 def kernel_library(graph: Graph, board: Board) -> KernelLibrary | None:

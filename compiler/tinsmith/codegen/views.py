@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .cuda_views import CudaView
+
 
 @dataclass(frozen=True)
 class PortView:
@@ -122,4 +124,5 @@ class ModelView:
     uses_gateway: bool
     compiled: bool = False  # with kernels that TVM compiled
     raises: bool = False  # some activations are stored as uint8
+    cuda: CudaView | None = None  # of a model that runs on a GPU
     train: TrainView | None = None

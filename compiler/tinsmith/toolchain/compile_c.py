@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import DoesNotFit, InternalError
 from ..machine.board import Board
 from .compilers import find_compiler, find_linker
+from .nvcc import embed_kernels
 from .programs import run_program, tail
 
 # Training rounds after every operation, as its numpy meaning does (gcc's -std=c11 does so anyway).
@@ -50,6 +51,8 @@ def build(
     InternalError with the compiler's words when generated code does not compile.
     """
     elf = firmware(project_dir, trace=trace)
+    if board.target.cuda:
+        embed_kernels(project_dir, board.target.cuda)
     output = elf.parent.relative_to(project_dir) / "obj"
     flags = [*extra_cflags, *(["-DTS_TRACE"] if trace else [])]
     sources = source_files(project_dir)
@@ -126,7 +129,7 @@ def compiled_kernels(project_dir: Path) -> list[Path]:
 
 def _digest(project_dir: Path) -> str:
     """Of everything that goes into the firmware: C, headers and linker scripts."""
-    found = [*project_dir.glob("*.[ch]"), *project_dir.glob("*_kernels.o")]
+    found = [*project_dir.glob("*.[ch]"), *project_dir.glob("*_kernels.*")]
     for folder in ("runtime", "harness"):
         found += [path for path in (project_dir / folder).rglob("*") if path.is_file()]
     digest = hashlib.sha256()

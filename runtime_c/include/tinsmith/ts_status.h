@@ -20,7 +20,11 @@ typedef enum ts_status {
     TS_DELTA_FOREIGN = 21,    /* a delta for another model, length or format */
     TS_BUFFER_TOO_SMALL = 22, /* the caller's buffer cannot hold the result */
     TS_STORE_NOT_AUTHENTIC = 23, /* a block of the store is not of this device, or is too old */
-    TS_DELTA_NOT_AUTHENTIC = 24  /* a delta for another device, or not newer than the last */
+    TS_DELTA_NOT_AUTHENTIC = 24, /* a delta for another device, or not newer than the last */
+    TS_NO_DRIVER = 48,        /* the GPU's driver is not installed, or too old */
+    TS_NO_DEVICE = 49,        /* the driver finds no GPU */
+    TS_WRONG_DEVICE = 50,     /* the GPU cannot run what the model was compiled for */
+    TS_DEVICE_FAILED = 51     /* the driver reported a failure, see <model>_message */
 } ts_status;
 
 #endif

@@ -1,0 +1,72 @@
+"""What the templates of a model for a GPU see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LaunchView:
+    """One launch. kernel: its index; arguments: how many, from `first_argument` on."""
+
+    comment: str
+    kernel: int
+    first_argument: int
+    arguments: int
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ArgumentView:
+    """A pointer: region "ARENA" or "WEIGHTS", offset in bytes."""
+
+    region: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class ConstantView:
+    """An array of the weights file, and where it lies on the device."""
+
+    name: str
+    bytes: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class CopyView:
+    """A graph input or output: offsets in the caller's memory and in the device's arena."""
+
+    host_offset: int
+    device_offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CudaTraceView:
+    """An output of a node that is there after so many launches."""
+
+    node: int
+    launches: int
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CudaView:
+    """The tables of `runtime_c/cuda/ts_cuda.h`. Sizes in bytes."""
+
+    source: str  # CUDA C++
+    arch: str
+    capability: tuple[int, int]
+    kernels: tuple[str, ...]
+    launches: tuple[LaunchView, ...]
+    arguments: tuple[ArgumentView, ...]
+    constants: tuple[ConstantView, ...]
+    inputs: tuple[CopyView, ...]
+    outputs: tuple[CopyView, ...]
+    traces: tuple[CudaTraceView, ...]
+    arena_bytes: int
+    weights_bytes: int
+    host_bytes: int
