@@ -69,6 +69,26 @@ def intrinsic(dtype: str, name: str, *operands: Expr) -> Expr:
     return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(name), *operands, dtype=dtype)
 
 
+def upper_half(a: Expr, b: Expr, lanes: int) -> Expr:
+    """hi32(a·b) of vectors of int32.
+
+    Even and odd lanes by themselves, as x86 multiplies them: LLVM, given the plain product, first
+    moves lanes of 32 bits to places of 64 and back.
+    """
+    products = [
+        x * y for x, y in zip(_even_and_odd(a, lanes), _even_and_odd(b, lanes), strict=True)
+    ]
+    both = [T.reinterpret(f"int32x{lanes}", p) for p in products]
+    return shuffle(both, (i + (i % 2) * lanes | 1 for i in range(lanes)))
+
+
+def _even_and_odd(value: Expr, lanes: int) -> tuple[Expr, Expr]:
+    """int64 of every second lane of int32: sign-extended in place."""
+    pairs = T.bind(T.reinterpret(f"int64x{lanes // 2}", value))
+    half = T.broadcast(T.int64(32), lanes // 2)
+    return (pairs << half) >> half, pairs >> half
+
+
 def saturating_pack(values: Sequence[Expr], lanes: int, dtype: str) -> Expr:
     """Four vectors of int32 in `interleaved_order` → 4·lanes "int8" or "uint8", in order."""
     if lanes == 4:  # natural order: saturation and narrowing are one instruction on Arm

@@ -21,7 +21,7 @@ from ...ir.graph import Graph, Node
 from ...kernels import Constant
 from ...quant.arithmetic import INT32_MAX, accumulator_bounds
 from ..import_tvm import Expr, tirx
-from ..intrinsics import saturating_pack
+from ..intrinsics import saturating_pack, upper_half
 from ..requantize import cast, clamp_of, constant, right_shifts
 from ..rule import Site
 from ._emit import Frame
@@ -89,9 +89,9 @@ class Epilogue:
         """int32, with the zero point, not clamped."""
         names = ("multiplier", "rounding", "shift")
         m, rounding, shift = (frame.constants[n].raw(lane, lanes) for n in names)
-        product = cast(acc, "int64") * cast(m, "int64")
         if self.narrow:
-            return (cast(product >> constant(32, product, "int64"), "int32") + rounding) >> shift
+            return (upper_half(acc, m, lanes) + rounding) >> shift
+        product = cast(acc, "int64") * cast(m, "int64")
         value = cast((product + rounding) >> shift, "int32")
         return value + constant(clamp_of(self.site).zero_point, value)
 

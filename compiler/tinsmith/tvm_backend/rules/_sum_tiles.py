@@ -73,10 +73,11 @@ def best_tile(columns: int, blocks: int, registers: int) -> tuple[int, int]:
 
     def cost(pixels: int, wide: int) -> float:
         loads = (pixels + wide) / (pixels * wide)
+        far = 1 / pixels  # weights come from farther away than the input
         waiting = max(0, _LATENCY - pixels * wide) * 0.1
         repeated = -(-columns // pixels) * pixels / columns
         uneven = -(-blocks // wide) * wide / blocks
-        return (1 + loads + waiting) * repeated * (0.5 + 0.5 * uneven)
+        return (1 + loads + far + waiting) * repeated * (0.75 + 0.25 * uneven)
 
     fitting = [
         (p, b)
