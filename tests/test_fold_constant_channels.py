@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tinsmith
+from tinsmith import paths
 from tinsmith.ir.dtypes import Array
 from tinsmith.ir.graph import Graph
 from tinsmith.ir.interpret import run, trace
@@ -117,3 +122,30 @@ def test_a_healthy_network_is_left_alone_and_the_option_turns_it_off() -> None:
     broken = damaged(graph, 0)
     assert run_passes(broken, [fold_constant_channels.PASS], context) is broken
     assert folded(broken)[0] is not broken
+
+
+def test_the_report_says_what_is_gone(tmp_path: Path) -> None:
+    """Filters that lost their readers: compiled with and without, the same answers."""
+    model = onnx.load(paths.GRAPHS / "digits_dscnn" / "model.onnx")
+    readers = [n for n in model.graph.node if n.op_type == "Conv"]
+    last = next(t for t in model.graph.initializer if t.name == readers[-1].input[1])
+    weights = onnx.numpy_helper.to_array(last).copy()
+    weights[:, :4] = 0
+    last.CopyFrom(onnx.numpy_helper.from_array(weights, last.name))
+    calibration = paths.GRAPHS / "digits_dscnn" / "calibration.npz"
+    both = [
+        tinsmith.compile(
+            model, board="host", out=tmp_path / str(fold), calibrate=calibration,
+            fold_channels=fold, pictures=False,
+        )
+        for fold in (True, False)
+    ]  # fmt: skip
+    small, whole = (project.report for project in both)
+    assert whole.removed_channels == whole.removed_macs == 0
+    assert small.removed_channels >= 4
+    assert whole.macs - small.macs == small.removed_macs > 0
+    assert small.weights_bytes < whole.weights_bytes
+    samples = paths.GRAPHS / "digits_dscnn" / "samples.npz"
+    answers = [tinsmith.run(project, np.load(samples)["x"]).outputs for project in both]
+    for got, want in zip(answers[0].values(), answers[1].values(), strict=True):
+        np.testing.assert_array_equal(got, want)

@@ -23,6 +23,7 @@ from .ir.graph import Graph
 from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower, with_scales
 from .machine.board import Board, load_board
 from .pass_manager import PassContext, run_passes
+from .passes import fold_constant_channels
 from .plan.fit import fit
 from .plan.stripes import stripe_rows
 from .plan.timeline import draw_arena
@@ -107,6 +108,7 @@ def compile_model(
     method: Method = "auto",
     exact_plan: bool = False,
     strict: bool = False,
+    fold_channels: bool = True,
     bind: Mapping[str, int] | None = None,
     name: str | None = None,
     pictures: bool = True,
@@ -125,6 +127,7 @@ def compile_model(
             secret of its own that is not kept; `protect` makes those of other devices.
         ram, flash: budgets in bytes that replace the board's.
         exact_plan: prove the arena smallest, with the `plan` extra.
+        fold_channels: remove channels that are proven constant or unread; exact.
         strict: every note (a slow generic kernel, a clamped bias) is an error.
         bind: sizes of dynamic dimensions but the batch. name: of the model, by default the file's.
         pictures: draw the arena, which takes a second.
@@ -135,7 +138,8 @@ def compile_model(
     trust = Protection(trust) if isinstance(trust, str) else trust
     if trust is not None:
         check_protectable(machine, dtype)
-    context = PassContext(print_after=print_after, progress=progress)
+    options = {fold_constant_channels.NAME: fold_channels}
+    context = PassContext(options=options, print_after=print_after, progress=progress)
     graph = canonical(source, context, name=name, bind=bind)
     scheme = train if train is None or isinstance(train, Scheme) else read_scheme(train)
     network = None
@@ -283,6 +287,11 @@ def _report(
         weights_bytes=weights_bytes,
         notes=context.notes,
     )
+    removed = context.facts.get(fold_constant_channels.NAME)
+    if removed is not None:
+        report.removed_channels = removed.channels
+        report.removed_macs = removed.macs
+        report.removed_weight_bytes = removed.weight_bytes
     report.flash_bytes = built.sizes.flash_bytes
     report.model_flash_bytes = built.sizes.model_flash_bytes
     report.ram_bytes = built.sizes.ram_bytes

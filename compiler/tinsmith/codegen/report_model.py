@@ -71,7 +71,9 @@ class TrustReport(msgspec.Struct, frozen=True):
     cut: where; channels: of the value that leaves the gateway. bridge: the nodes that the secure
     world has. parameters_above: before the cut, with the bridge; parameters_withheld: the bridge's;
     parameters_below: after the cut, parameters_locked: those of them that are permuted.
-    classes: how many orders of channels are secret.
+    classes: how many orders of channels are secret. release: the secure image has no semihosting and
+    resets when it gives up; always so on a board without an emulator. requires: what the board needs
+    besides the images, before they protect anything.
     """
 
     mode: str
@@ -86,6 +88,8 @@ class TrustReport(msgspec.Struct, frozen=True):
     parameters_below: int
     parameters_locked: int
     classes: int
+    release: bool = False
+    requires: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -97,6 +101,9 @@ class Report(msgspec.Struct, kw_only=True):
     Of a board whose kernels come from TVM: kernels_bytes, code and constants of the object that TVM
     compiled. After `bench` on a machine of the board's kind: latency_us, the median time of one
     inference, with latency_threads threads.
+
+    removed_channels: that were proven constant or unread, and are not computed (0: none), with
+    removed_macs and removed_weight_bytes.
 
     Of a model that learns, else None: train_ram_bytes: state, training arena, data and bss (the
     same as ram_bytes: one arena serves both entry points). train_nodes: of a training step.
@@ -127,6 +134,9 @@ class Report(msgspec.Struct, kw_only=True):
     outputs: tuple[Port, ...]
     nodes: tuple[NodeReport, ...]
     notes: tuple[str, ...] = ()
+    removed_channels: int = 0
+    removed_macs: int = 0
+    removed_weight_bytes: int = 0
     flash_bytes: int | None = None
     model_flash_bytes: int | None = None
     ram_bytes: int | None = None

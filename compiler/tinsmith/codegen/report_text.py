@@ -14,6 +14,8 @@ def report_text(report: Report) -> str:
     """The report for people: figures, then one row per node."""
     figures: list[tuple[str, int | None]] = [
         ("MACs", report.macs),
+        ("channels removed", report.removed_channels or None),
+        ("MACs removed", report.removed_macs or None),
         ("arena bytes", report.arena_bytes),
         ("arena lower bound", report.arena_lower_bound_bytes),
         ("flash bytes", report.flash_bytes),
@@ -66,6 +68,10 @@ def trust_lines(trust: TrustReport) -> Iterator[str]:
         blind = trust.mode == "coreguard-otp"
         where = "on blinded integers" if blind else "only in the secure world"
         yield f"{where}: {names}, {trust.parameters_withheld:,} parameters"
+    if not (trust.release or trust.simulated):
+        yield "a secure image for development, on an emulator alone: `protect --release` is the other"
+    for text in trust.requires:
+        yield f"the board needs {text}"
 
 
 def _table(nodes: Sequence[NodeReport]) -> Iterator[str]:

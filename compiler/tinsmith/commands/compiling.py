@@ -11,6 +11,7 @@ import typer
 from ..errors import BadInput, CompileError
 from ..machine.board import load_board
 from ..pass_manager import PassContext
+from ..passes import fold_constant_channels
 from ..pipeline import canonical, compile_model, lower, quantize_model, schedule
 from ..plan.report import arena_map
 from ..quant.quality import quality_json, quality_table
@@ -27,6 +28,7 @@ from .options import (
     Board,
     Cpu,
     Dtype,
+    FoldChannels,
     MethodName,
     Model,
     Quota,
@@ -57,6 +59,7 @@ def analyze(
     dtype: Dtype = "int8",
     method: MethodName = "auto",
     bind: Bind = None,
+    fold_channels: FoldChannels = True,
     show_map: ShowMap = True,
     timings: Timings = False,
     json: AsJson = False,
@@ -64,7 +67,8 @@ def analyze(
     """Say what compiling would give, node by node, without writing anything."""
     machine, how = load_board(board, cpu), chosen_method(method)
     with progress(f"analysing {model.name}") as step:
-        context = PassContext(progress=step)
+        options = {fold_constant_channels.NAME: fold_channels}
+        context = PassContext(options=options, progress=step)
         graph = canonical(model, context, bind=sizes(bind))
         graph = lower(graph, dtype, calibrate, how, context)
         program = schedule(graph, machine, None, False, context)
@@ -177,6 +181,7 @@ def compile_(
     name: Annotated[
         str | None, typer.Option(help="of the model in C; by default the file's")
     ] = None,
+    fold_channels: FoldChannels = True,
     exact: Annotated[
         bool, typer.Option("--exact-plan", help="search the smallest arena with OR-tools")
     ] = False,
@@ -210,6 +215,7 @@ def compile_(
             ram=ram,
             flash=flash,
             method=how,
+            fold_channels=fold_channels,
             exact_plan=exact,
             strict=strict,
             bind=sizes(bind),

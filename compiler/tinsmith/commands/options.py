@@ -38,6 +38,10 @@ TrustCut = Annotated[
     str | None,
     typer.Option("--trust-cut", metavar="NODE", help="the node after which to cut"),
 ]
+FoldChannels = Annotated[
+    bool,
+    typer.Option("--fold-channels/--no-fold-channels", help="leave out channels that never change"),
+]
 Quota = Annotated[
     int | None,
     typer.Option("--quota", min=1, help="inferences that the secure world allows per boot"),

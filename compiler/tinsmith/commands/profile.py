@@ -8,7 +8,7 @@ from ..codegen.report import read_report
 from ..plan.model import short_name
 from ..runner.profile import LayerProfile, draw_profile, profile_layers, unit
 from . import show
-from .console import out, print_json, progress, reported
+from .console import out, print_json, progress, reported, table
 from .options import AsJson, Project
 
 
@@ -67,4 +67,4 @@ def _print(layers: Sequence[LayerProfile]) -> None:
         rows.append((layer.node.op.name, name, macs or None, *cells, share, per_mac))
     sums = [sum(c or 0 for c in column) for column in columns.values()]
     rows.append(("", "total", sum(x.node.op.macs(x.node) for x in layers), *sums, "", None))
-    out().print(show.table("", ("op", "node", "MACs", *columns, "share", "per MAC"), rows, 2))
+    out().print(table("", ("op", "node", "MACs", *columns, "share", "per MAC"), rows, 2))

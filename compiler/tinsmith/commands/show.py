@@ -165,6 +165,15 @@ def doctor(diagnosis: Diagnosis) -> None:
         console.print("everything that the boards need is installed")
 
 
+def _removed(report: Report) -> str:
+    if not report.removed_channels:
+        return ""
+    return (
+        f"without {report.removed_channels:,} constant or unread channels: "
+        f"{report.removed_macs:,} fewer, {report.removed_weight_bytes:,} B of weights"
+    )
+
+
 def compiled(report: Report, folder: Path) -> None:
     """The summary after `compile`."""
     arena, bound = report.arena_bytes, report.arena_lower_bound_bytes
@@ -174,7 +183,7 @@ def compiled(report: Report, folder: Path) -> None:
         ("flash bytes", report.flash_bytes, model),
         ("RAM bytes", report.ram_bytes, f"arena {arena:,}, {quality}"),
         ("stack bytes", report.stack_bytes, ""),
-        ("MACs", report.macs, ""),
+        ("MACs", report.macs, _removed(report)),
     ]
     if report.train_arena_bytes is not None:
         state = f"state {report.state_bytes:,} of the RAM"
