@@ -71,9 +71,9 @@ class TrustReport(msgspec.Struct, frozen=True):
     cut: where; channels: of the value that leaves the gateway. bridge: the nodes that the secure
     world has. parameters_above: before the cut, with the bridge; parameters_withheld: the bridge's;
     parameters_below: after the cut, parameters_locked: those of them that are permuted.
-    classes: how many orders of channels are secret. release: the secure image has no semihosting and
-    resets when it gives up; always so on a board without an emulator. requires: what the board needs
-    besides the images, before they protect anything.
+    classes: how many orders of channels are secret. release: the secure image has no semihosting
+    and resets when it gives up; always so on a board without an emulator. requires: what the board
+    needs besides the images, before they protect anything.
     """
 
     mode: str

@@ -69,7 +69,7 @@ def trust_lines(trust: TrustReport) -> Iterator[str]:
         where = "on blinded integers" if blind else "only in the secure world"
         yield f"{where}: {names}, {trust.parameters_withheld:,} parameters"
     if not (trust.release or trust.simulated):
-        yield "a secure image for development, on an emulator alone: `protect --release` is the other"
+        yield "a secure image for an emulator: `protect --release` makes that of a product"
     for text in trust.requires:
         yield f"the board needs {text}"
 

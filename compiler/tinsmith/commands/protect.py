@@ -8,6 +8,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from ..codegen.report import read_report
+from ..codegen.report_text import trust_lines
 from ..errors import BadInput, CompileError
 from ..trust import keys
 from ..trust.manifest import check_manifest
@@ -43,6 +45,9 @@ def protect(
     trust: TrustMode = None,
     cut: TrustCut = None,
     quota: Quota = None,
+    release: Annotated[
+        bool, typer.Option("--release", help="no semihosting in the secure image, which resets")
+    ] = False,
     new_secret: Annotated[
         Path | None, typer.Option("--new-secret", metavar=_FILE, help="make a root secret")
     ] = None,
@@ -85,6 +90,7 @@ def protect(
             mode=trust,
             cut=cut,
             quota=quota,
+            release=release,
             progress=step,
         )
     if json:
@@ -142,3 +148,20 @@ def authorize(
         print_json({"device": device, "sequence": sequence, "bytes": len(data)})
         return
     out().print(f"{output}: {len(data):,} B for {device}, sequence {sequence}", markup=False)
+
+
+@reported
+def images(project: Project, verify_with: VerifyWith = None, json: AsJson = False) -> None:
+    """Verify the pair of a protected project before it is flashed: the manifest's signature, both
+    images; and say what it is and what its board needs."""
+    public = None if verify_with is None else keys.read_public_key(verify_with)
+    manifest = check_manifest(project, public)
+    trust = read_report(project).trust
+    needs = trust.requires if trust is not None else ()
+    if json:
+        print_json({**msgspec.to_builtins(manifest), "requires": list(needs)})
+        return
+    known = "by that key" if public else f"by {manifest.public_key[:16]}…, which it names itself"
+    out().print(f"{manifest.model} for {manifest.device} on {manifest.board}: signed {known}")
+    for line in trust_lines(trust) if trust is not None else ():
+        out().print(line, markup=False)

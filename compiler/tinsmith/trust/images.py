@@ -30,20 +30,22 @@ def build_worlds(
     trace: bool = False,
     train: Graph | None = None,
     update_key: bytes = bytes(KEY_BYTES),
+    debug: bool = True,
     backward: Graph | None = None,
 ) -> PairFirmware:
     """Compile and link `folder/nonsecure` and `folder/secure/<graph>` into `folder/build`.
 
     quota: queries per boot; None: any number. trace: the non-secure image reports every node.
     train: the training graph of `nonsecure`, if any. update_key: the device's for updates of what
-    that learns; without one the pair is good for measuring alone. backward: the second call of a
+    that learns; without one the pair is good for measuring alone. debug: of an emulated board, see
+    `secure_image.build_pair`. backward: the second call of a
     training step, of the only secure graph.
     """
     update = UpdateView.of(train, update_key) if train is not None else None
     build = build_host_pair if board.is_host else build_pair
     return build(
         folder, board, nonsecure, secure,
-        quota=quota, debug=True, trace=trace, train=train, update=update, backward=backward,
+        quota=quota, debug=debug, trace=trace, train=train, update=update, backward=backward,
     )  # fmt: skip
 
 

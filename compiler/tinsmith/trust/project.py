@@ -55,11 +55,12 @@ DEVELOPMENT = "development"
 @dataclass(frozen=True)
 class Protection:
     """How a model is divided. cut: the value that crosses; None: chosen. quota: queries that the
-    gateway answers per boot; None: any number."""
+    gateway answers per boot; None: any number. release: without what helps on an emulator."""
 
     mode: str
     cut: str | None = None
     quota: int | None = None
+    release: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -140,6 +141,7 @@ def write_protected(
             quota=protection.quota,
             train=nonsecure.train.graph if nonsecure.train else None,
             update_key=device.update_key,
+            debug=not protection.release,
             backward=secure[0].train.graph if secure[0].train else None,
         )
     check_budget(images.nonsecure.sizes, board, ram=ram, flash=flash, node=nonsecure.peak_node)
@@ -175,6 +177,7 @@ def protect_project(
     mode: str | None = None,
     cut: str | None = None,
     quota: int | None = None,
+    release: bool = False,
     pictures: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -182,6 +185,7 @@ def protect_project(
 
     secret: file with the root secret. sign: file with the signing key; None: a key of the moment.
     mode, cut, quota: those of the project where None; `withhold` for one that is not protected.
+    release: a secure image without semihosting, as boards without an emulator always get it.
     Raises CompileError as `write_protected`, BadInput for files that cannot be used.
     """
     folder, out = Path(folder), Path(out)
@@ -194,7 +198,7 @@ def protect_project(
     was = known.trust
     mode = mode or (was.mode if was else "withhold")
     cut = cut or (was.cut if was and was.mode == mode else None)
-    protection = Protection(mode, cut, quota or (was.quota if was else None))
+    protection = Protection(mode, cut, quota or (was.quota if was else None), release)
     key = keys.device_key(root, graph_hash(graph), device, keys.permutations_of(mode))
     signer = keys.read_signing_key(Path(sign)) if sign else Ed25519PrivateKey.generate()
     context = PassContext(progress=progress)
@@ -244,6 +248,8 @@ def _trust_report(
         parameters_below=cut.parameters_below,
         parameters_locked=cut.parameters_locked,
         classes=cut.classes,
+        release=not board.is_host and (protection.release or not board.emulator),
+        requires=() if board.is_host else tuple(load_trust_zone(board.name).requires),
     )
 
 
