@@ -22,6 +22,7 @@ from tests.plan_graphs import (
 )
 from tinsmith.errors import InternalError
 from tinsmith.ir.graph import Graph
+from tinsmith.kernels.kernel import IN_PLACE_ONLY
 from tinsmith.plan.arena import plan_arena
 from tinsmith.plan.check import check_plan
 from tinsmith.plan.live_ranges import concats_in_place
@@ -66,6 +67,40 @@ def test_negative_lead_lets_the_output_start_inside_the_input():
     x, y = case[0].inputs[0], case[0].outputs[0]
     assert accepted(case, replace(plan, offsets={x: 0, y: 8}, arena_bytes=48))
     assert survives(*case, replace(plan, offsets={x: 0, y: 8}, arena_bytes=48))
+
+
+def test_in_place_only_is_one_place():
+    case = chain([64, 64, 48], lead=IN_PLACE_ONLY)
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert plan.arena_bytes == 64
+    assert set(plan.offsets.values()) == {0}
+    x, y = case[0].inputs[0], case[0].nodes[0].outputs[0]
+    below = {**plan.offsets, x: 4, y: 0}
+    with pytest.raises(InternalError, match="only at the same place"):
+        check_plan(*case, replace(plan, offsets=below, arena_bytes=68))
+
+
+def test_in_place_only_needs_room_beside_a_larger_input():
+    """The input of the first node lives on, so nothing may take its place."""
+    x, y, z = value("x", 32), value("y", 32), value("z", 32)
+    nodes = (node(MIX, [x], [y]), node(MIX, [y, x], [z]))
+    calls = [call(nodes[0], {0: IN_PLACE_ONLY}), call(nodes[1], {0: IN_PLACE_ONLY})]
+    case = Graph("g", (x,), (z,), {}, nodes), calls
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert plan.arena_bytes == 64
+    assert plan.offsets[z] == plan.offsets[y] != plan.offsets[x]
+
+
+@pytest.mark.parametrize(("other", "arena"), [(0, 32), (8, 64)])
+def test_in_place_only_counts_before_a_lead_that_allows_it(other: int, arena: int):
+    x, y = value("x", 32), value("y", 32)
+    graph = Graph("g", (x,), (y,), {}, (node(MIX, [x, x], [y]),))
+    case = graph, [call(graph.nodes[0], {0: other, 1: IN_PLACE_ONLY})]
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert plan.arena_bytes == arena
 
 
 def test_the_largest_lead_counts_when_a_buffer_is_read_twice():

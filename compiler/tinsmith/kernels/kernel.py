@@ -16,6 +16,17 @@ from ..ir.graph import Graph, Node, Value
 UNKNOWN_INSTRUCTIONS = 1e18  # of a kernel without an estimate: any other is taken before it
 
 
+class InPlaceOnly(int):
+    """A lead of 0 that allows one place: output and input start at the same byte.
+
+    For kernels that work through groups of channels: a group's bytes are read before they are
+    written, and no other group's are touched.
+    """
+
+
+IN_PLACE_ONLY = InPlaceOnly(0)
+
+
 @dataclass(frozen=True)
 class Constant:
     """An array that goes to flash: a `const` pointer parameter of the kernel's C function.
@@ -45,6 +56,7 @@ class Kernel:
         scratch_bytes: temporary memory while the node runs.
         lead_bytes: safe overlap of the output with activation input `i`: the output may start at
             or before `input start − lead`, although the two overlap. 0: in place. None: never.
+            IN_PLACE_ONLY: at the input's start and nowhere else.
             Of several outputs the first is meant; the others overlap nothing.
         instructions: estimated executed instructions, to choose between kernels.
         may_refuse: its function returns a ts_status; any but TS_OK ends the run with TS_REFUSED.

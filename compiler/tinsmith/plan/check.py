@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import InternalError
 from ..ir.graph import Graph, Node, Value
-from ..kernels.kernel import KernelCall
+from ..kernels.kernel import InPlaceOnly, KernelCall
 from .model import MemoryPlan
 
 _CALLER = "the caller"
@@ -182,6 +182,12 @@ class _Arena:
             raise _wrong(
                 f"the output %{value.name} at {out} overlaps the input %{source.name} at {at}, "
                 f"and kernel {call.kernel.name} forbids that",
+                node,
+            )
+        if isinstance(lead, InPlaceOnly) and out != at:
+            raise _wrong(
+                f"the output %{value.name} at {out} overlaps the input %{source.name} at {at}: "
+                f"kernel {call.kernel.name} allows that only at the same place",
                 node,
             )
         if out > at - lead:

@@ -3,8 +3,8 @@ forbidden.
 
 Two buffers that meet in time must not share bytes, unless one is the output of a node and the other
 an input that dies there: then the output may also start `lead` bytes or more below the input. Both
-rules are one interval of forbidden differences, so heuristics and the exact solver need to know
-nothing else.
+rules are intervals of forbidden differences (one, or two around the difference 0 where an output
+may only take its input's place), so heuristics and the exact solver need to know nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..kernels.kernel import InPlaceOnly
 from .model import Buffer
 
 
@@ -69,15 +70,20 @@ def build_problem(
             if cluster[i] == cluster[j] or not a.meets(b):
                 continue
             low, high = -a.bytes, b.bytes
-            if (i, j) in overlaps:
-                low = max(low, -overlaps[i, j])
+            if isinstance(overlaps.get((i, j), overlaps.get((j, i))), InPlaceOnly):
+                ranges = [(low, 0), (0, high)]
+            elif (i, j) in overlaps:
+                ranges = [(max(low, -overlaps[i, j]), high)]
             elif (j, i) in overlaps:
-                high = min(high, overlaps[j, i])
+                ranges = [(low, min(high, overlaps[j, i]))]
+            else:
+                ranges = [(low, high)]
             shift = starts[j] - starts[i]
-            if low + 1 < high:
-                low, high = low + shift, high + shift
-                forbidden[cluster[i]].add(Forbidden(cluster[j], low, high))
-                forbidden[cluster[j]].add(Forbidden(cluster[i], -high, -low))
+            for low, high in ranges:
+                if low + 1 < high:
+                    rule = Forbidden(cluster[j], low + shift, high + shift)
+                    forbidden[cluster[i]].add(rule)
+                    forbidden[cluster[j]].add(Forbidden(cluster[i], -rule.high, -rule.low))
     life = [
         max(b.last for b, c in zip(buffers, cluster, strict=True) if c == k)
         - min(b.first for b, c in zip(buffers, cluster, strict=True) if c == k)

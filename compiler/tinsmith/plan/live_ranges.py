@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ..ir.graph import Graph, Node, Value
+from ..kernels.kernel import InPlaceOnly
 from .model import Buffer
 
 ScratchOf = Callable[[Node], int]
@@ -135,8 +136,8 @@ def legal_overlaps(
     overlap.
 
     The first output of a node may overlap an input that no later step needs, when the node's kernel
-    allows it for every position at which it reads that buffer; the largest lead counts. Other
-    outputs overlap nothing.
+    allows it for every position at which it reads that buffer; the largest lead counts, and
+    IN_PLACE_ONLY before those that are 0 or less. Other outputs overlap nothing.
     """
     index = {v: i for i, b in enumerate(buffers) for v in b.values}
     found: dict[tuple[int, int], int] = {}
@@ -150,5 +151,7 @@ def legal_overlaps(
         for i, given in leads.items():
             known = [lead for lead in given if lead is not None]
             if buffers[i].last == step and len(known) == len(given):
-                found[index[node.outputs[0]], i] = max(known)
+                strict = [lead for lead in known if isinstance(lead, InPlaceOnly)]
+                if not strict or max(known) == 0:
+                    found[index[node.outputs[0]], i] = strict[0] if strict else max(known)
     return found

@@ -15,6 +15,7 @@ from ...ir.graph import Graph, Node
 from ..geometry import Geometry, clamp_facts, conv_geometry, window_lead
 from ..kernel import Constant, Kernel
 from ..packing import pad_axis, quad_pairs, words_of_halves
+from ._loops import loop
 from ._uniform import uniform
 from ._weights import FEATURES, MAX_STORE_OFFSET
 
@@ -57,13 +58,6 @@ def _gather_bytes(g: Geometry) -> int:
 
 def _rows_bytes(g: Geometry) -> int:
     return 2 * (g.out_c + g.out_c % 2) if g.pixels % 2 or g.out_c % 2 else 0
-
-
-def loop(steps: int, body: int) -> dict[str, int]:
-    """`steps` repetitions as rounds × body + rest, the code of rest and one body being written."""
-    rounds = -(-steps // body)
-    length = steps // rounds if rounds else 0
-    return {"rounds": rounds, "body": length, "rest": steps - rounds * length}
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
