@@ -14,6 +14,7 @@ from ..ir.graph import Graph
 from ..machine.board import Board, emulated
 
 _SOURCES = paths.RUNTIME_C / "harness"
+_ANDROID = _SOURCES / "android" / "android-arm64.cmake"
 _EVERYWHERE = ("harness.h", "learn.h", "main.c", "trace.c")
 _ON_A_DEVICE = ("semihosting.c", "stack.c")
 _TO_LEARN = ("learn.c", "store.c", "nor_flash.h", "nor_flash.c")
@@ -84,7 +85,8 @@ def link_script(board: Board) -> str:
 
 
 def write_harness(project_dir: Path, board: Board, models: Sequence[ModelBinding]) -> None:
-    """Write `harness/` into a project; files of an earlier board are removed."""
+    """Write `harness/` into a project, and for Android CMake's toolchain file; files of an earlier
+    board are removed."""
     folder = project_dir / "harness"
     folder.mkdir(parents=True, exist_ok=True)
     files = harness_files(board, models)
@@ -93,3 +95,7 @@ def write_harness(project_dir: Path, board: Board, models: Sequence[ModelBinding
             old.unlink()
     for name, text in files.items():
         (folder / name).write_text(text)
+    for_cmake = project_dir / _ANDROID.name
+    for_cmake.unlink(missing_ok=True)
+    if board.toolchain == "android-ndk":
+        for_cmake.write_text(_ANDROID.read_text())
