@@ -38,6 +38,7 @@ HOST, BOARD = "host", "mps2-an505"
 STEPS = 40
 LAST = Update(last=1, bias=True, weights=0.5)
 PART = Update(last=2, bias=True, weights=0.5)
+ALL = Update(node="*", bias=True, weights=1.0)
 EARLY = Update(index=1, bias=True, weights=0.5)
 WHOLE = Update(last=2, bias=True, weights=1.0)
 
@@ -50,6 +51,7 @@ class Case:
     mode: str
     name: str
     scheme: Scheme
+    steps: int = STEPS
 
     def compile(self, folder: Path, quota: int | None = None, cut: str | None = None) -> Path:
         source = paths.GRAPHS / self.name
@@ -80,15 +82,17 @@ CASES = (
     Case(HOST, "withhold", "digits_resnet", Scheme(update=(EARLY, PART))),
     Case(HOST, "permute", "digits_dscnn", Scheme(rule="residual4", update=(EARLY,))),
     Case(BOARD, "withhold", "digits_dscnn", Scheme(classes=10, update=(EARLY, PART))),
+    Case(HOST, "withhold", "digits_resnet", Scheme(rule="residual4", update=(ALL,))),
+    Case(BOARD, "withhold", "digits_dscnn", Scheme(weight_decay=1e-3, update=(ALL,)), 120),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.board}-{c.mode}-{c.name}")
 def test_learns_what_the_plain_model_learns(tmp_path: Path, case: Case) -> None:
     folder = case.compile(tmp_path)
-    x, labels = case.samples()
+    x, labels = case.samples(case.steps)
     training = open_training(folder)
-    through = EARLY in case.scheme.update
+    through = EARLY in case.scheme.update or ALL in case.scheme.update
     assert read_report(folder).train_gateway_calls == (2 if through else 1 + ("otp" in case.mode))
     assert through or any(not np.array_equal(o, np.arange(o.size)) for o in training.orders)
     result = train_steps(folder, {"x": x}, labels, 0.01)
@@ -192,7 +196,7 @@ def test_each_device_learns_in_its_own_order(folder: Path, tmp_path: Path) -> No
 
 
 def test_a_step_is_measured_node_by_node(tmp_path: Path) -> None:
-    folder = CASES[-1].compile(tmp_path)
+    folder = CASES[3].compile(tmp_path)
     report = bench(folder)
     step, plain = report.train_step_instructions, report.plain_instructions
     assert step is not None
@@ -262,11 +266,11 @@ def test_a_pad_blinds_no_gradient(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scheme", "cut", "expected"),
     [
-        (Scheme(update=(Update(node="*", bias=True),)), None, "the layer in the secure image"),
+        (Scheme(batch=4, update=(ALL,)), None, "no sum of gradients is kept in secure memory"),
         (Scheme(rule="stochastic", update=(PART,)), None, "random numbers"),
         (Scheme(gradients="float32", update=(PART,)), None, "int8 gradients"),
     ],
-    ids=["all", "stochastic", "float32"],
+    ids=["batch", "stochastic", "float32"],
 )
 def test_what_does_not_learn_says_why(
     tmp_path: Path, scheme: Scheme, cut: str | None, expected: str

@@ -34,7 +34,7 @@ def join_learning(locked: LockedLearning, parts: Partition) -> Graph:
     joined = replace(graph, stage=Stage.TRAINING).with_nodes(
         nodes,
         initializers={**graph.initializers, **secret},
-        updates=(*graph.updates, *updates),
+        updates=(*((a, b) for a, b in graph.updates if a != b), *updates),
     )
     verify(joined, "after join_learning")
     return joined

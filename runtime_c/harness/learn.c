@@ -6,6 +6,8 @@
  */
 #include "learn.h"
 
+#include <stddef.h>
+
 enum { TS_TRAIN = 1, TS_GET_STATE = 2, TS_SET_STATE = 3 };
 
 static void train(const ts_harness_model *model, int status)
@@ -38,11 +40,17 @@ void ts_harness_learn(uint32_t command, const ts_harness_model *model, int statu
         train(model, status);
         break;
     case TS_GET_STATE:
+        if (status == 0 && model->learning->seal != NULL) {
+            status = model->learning->seal();
+        }
         ts_put_record(status, 0, 0);
         ts_put(model->state, model->state_bytes);
         break;
     case TS_SET_STATE:
         ts_get(model->state, model->state_bytes);
+        if (status == 0 && model->learning->unseal != NULL) {
+            status = model->learning->unseal();
+        }
         ts_put_record(status, 0, 0);
         break;
     default:

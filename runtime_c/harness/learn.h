@@ -16,6 +16,7 @@ struct ts_harness_learning {
     int (*rollback)(ts_store *store);
     int (*export_delta)(uint32_t counter, void *buffer, uint32_t capacity, uint32_t *written);
     int (*apply_delta)(const void *delta, uint32_t bytes, uint32_t *counter);
+    int (*seal)(void), (*unseal)(void); /* NULL: all of the state is in the context */
 };
 
 /* `carry_out` of every model; learn.c. */

@@ -99,9 +99,9 @@ TS_APART uint32_t ts_state_by_value(const volatile ts_job *job, const ts_gateway
 {
     const uint32_t call = job->call, quota = ts_call_quota;
     uint32_t bad = 0, token = 0;
-    bad |= (call != 0u) & (call != state->next);
+    bad |= TS_GOES_ON(call) & (call != state->next);
     token = ts_counted(token, TS_STATE_BY_VALUE);
-    bad |= (quota != TS_NO_QUOTA) & (state->used >= quota);
+    bad |= (quota != TS_NO_QUOTA) & (state->used >= quota) & TS_COUNTED(call);
     token = ts_counted(token, TS_STATE_BY_VALUE);
     bad |= state->busy;
     token = ts_counted(token, TS_STATE_BY_VALUE);
@@ -113,7 +113,7 @@ TS_APART uint32_t ts_state_by_inverse(const volatile ts_job *job, const ts_gatew
     const uint32_t call = ~job->call_again, quota = ts_call_quota_inverted;
     uint32_t good = 0;
     good += ~state->busy_inverted == 0u;
-    good += quota == ~TS_NO_QUOTA || state->used_inverted > quota;
-    good += call == ~0u || call == state->next_inverted;
+    good += quota == ~TS_NO_QUOTA || state->used_inverted > quota || !TS_COUNTED(~call);
+    good += !TS_GOES_ON(~call) || call == state->next_inverted;
     return good * TS_STATE_BY_INVERSE;
 }

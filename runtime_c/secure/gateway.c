@@ -98,14 +98,15 @@ static inline void let_interrupts(void)
 }
 
 /* A query is counted and the order forgotten before anything is computed. */
-static void begin(void)
+static void begin(const volatile ts_job *job)
 {
+    (void)job; /* where every call is counted */
     state.busy = 1;
     state.busy_inverted = ~1u;
     state.next = 0;
     state.next_inverted = ~0u;
-    state.used = state.used + 1u;
-    state.used_inverted = state.used_inverted - 1u;
+    state.used = state.used + TS_COUNTED(job->call);
+    state.used_inverted = state.used_inverted - TS_COUNTED(job->call_again);
 }
 
 static void finish(const ts_gate *gate, uint32_t token)
@@ -167,7 +168,7 @@ TS_APART uint32_t ts_compute(const volatile ts_job *job, const ts_gate *gate, ui
     if (token != TS_BOTH_PASSED(gate)) {
         ts_give_up(TS_GLITCH);
     }
-    begin();
+    begin(job);
     let_interrupts();
     uint32_t held = 0;
     ts_status status = load_inputs(job, gate);

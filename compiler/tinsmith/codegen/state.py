@@ -35,3 +35,10 @@ class StateBlock:
     def pointer(self, state: Value, *, const: bool) -> str:
         """C: where a state lies, `state` being the block."""
         return c_pointer("state", self.offsets[state], state.type.dtype, const=const)
+
+
+def sealed_state(training: Graph) -> Value | None:
+    """What of a training graph's state is a sealed copy of what the secure world has learnt: no
+    node reads it, and no step changes it."""
+    own = (old for old, new in training.updates if old == new)
+    return next((v for v in own if v not in training.consumers), None)

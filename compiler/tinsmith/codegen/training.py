@@ -23,7 +23,7 @@ from .c_text import c_comment_block
 from .entry import port_view, step_views, type_text
 from .functions import Functions
 from .program import Program
-from .state import StateBlock
+from .state import StateBlock, sealed_state
 from .views import StateView, TrainView
 from .weights import Weights
 
@@ -57,6 +57,7 @@ def train_view(
         if value.type.dtype is not DType.FLOAT32 or value.type.elements != 1:
             raise InternalError(f"a training graph ends with a rate and a loss, not %{value.name}")
     label, classes = label_of(graph)
+    sealed = sealed_state(graph)
     inputs = enumerate(graph.inputs[:-1])
     outputs = enumerate(v for v in graph.outputs if v != loss)
     return TrainView(
@@ -74,6 +75,7 @@ def train_view(
         stored_bytes=state.stored_bytes,
         batch=batch_of(graph),
         state=tuple(_parts(graph, weights, state)),
+        sealed_offset=state.offsets[sealed] if sealed else None,
     )
 
 

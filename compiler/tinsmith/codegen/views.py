@@ -81,8 +81,8 @@ class StateView:
 class TrainView:
     """The training entry point. Offsets are in the arena; `classes` is None without a label,
     `loss_offset` without a loss; `base_hash` is SHA-256 in hexadecimal. stored_bytes: of the state,
-    what stores hold.
-    batch: samples to an update."""
+    what stores hold. batch: samples to an update. sealed_offset: in the state, of what the secure
+    world seals; None without."""
 
     base_hash: str
     arena_bytes: int
@@ -98,6 +98,7 @@ class TrainView:
     stored_bytes: int
     batch: int
     state: tuple[StateView, ...]
+    sealed_offset: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 
 import numpy as np
 
 from ..codegen.project import read_training_graph
-from ..codegen.state import StateBlock
+from ..codegen.state import StateBlock, sealed_state
 from ..codegen.training import base_hash
 from ..errors import BadInput, InternalError, Refused
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Graph, Value
-from ..trust.images import read_locked_training
-from ..trust.learning_files import read_orders
+from ..trust.images import read_backward, read_locked_training
+from ..trust.learning_files import read_places
+from ..trust.sealed import CODE_BYTES, seal, unseal
 from ..trust.state_order import to_locked, to_plain
 from .execute import Progress, run_sequence
 from .project import (
@@ -33,26 +34,50 @@ State = Mapping[Value, Array]
 
 
 @dataclass(frozen=True)
+class SecuredState:
+    """The state in secure memory, of which the device's other state holds a sealed copy.
+
+    numbers: of the states, among those of the training graph. graph: whose state it is in the
+    secure image, in the same order. key: 32 bytes, of the device.
+    """
+
+    numbers: tuple[int, ...]
+    graph: Graph
+    key: bytes = field(repr=False)
+
+    @property
+    def base_hash(self) -> bytes:
+        return bytes.fromhex(base_hash(self.graph))
+
+
+@dataclass(frozen=True)
 class TrainingProject:
     """A compiled project that learns, read back.
 
     graph: its training graph; states are in its order. locked, orders: of a protected project the
     training graph of the non-secure image, and where the elements of every state lie there.
+    secured: the states that are in secure memory, if any.
     """
 
     project: Project
     graph: Graph
     locked: Graph | None = None
     orders: tuple[Array, ...] = ()
+    secured: SecuredState | None = None
 
     @cached_property
     def block(self) -> StateBlock:
-        """How the device holds the state; the keys are values of `graph`."""
+        """How the device holds the state; the keys are values of `graph`, and of `locked` the
+        sealed copy of what is in secure memory."""
         block = StateBlock.of(self.locked or self.graph)
         if self.locked is None:
             return block
-        names = dict(zip(self.locked.state, self.graph.state, strict=True))
-        return replace(block, offsets={names[v]: at for v, at in block.offsets.items()})
+        sealed = sealed_state(self.locked)
+        theirs = [v for v in self.locked.state if v != sealed]
+        elsewhere = self.secured.numbers if self.secured else ()
+        mine = [v for i, v in enumerate(self.graph.state) if i not in elsewhere]
+        names = dict(zip(theirs, mine, strict=True))
+        return replace(block, offsets={names.get(v, v): at for v, at in block.offsets.items()})
 
     @cached_property
     def base_hash(self) -> bytes:
@@ -63,9 +88,15 @@ class TrainingProject:
         """The state as the device holds it: uint8[STATE_BYTES]."""
         packed = np.zeros(self.block.bytes, np.uint8)
         for value, offset in self.block.offsets.items():
-            array = np.ascontiguousarray(state[value])
-            raw = self._moved(to_locked, value, array).tobytes()
-            packed[offset : offset + len(raw)] = np.frombuffer(raw, np.uint8)
+            if value in state:
+                self._put(packed, offset, value, state[value])
+        if self.secured is not None and self.locked is not None:
+            held = np.zeros(self._secure_block.stored_bytes, np.uint8)
+            for value, offset in self._secure_block.offsets.items():
+                self._put(held, offset, value, state[value])
+            blob = seal(self.secured.key, self.secured.base_hash, held.tobytes())
+            at = self._sealed_at(self.locked)
+            packed[at : at + len(blob)] = np.frombuffer(blob, np.uint8)
         return packed
 
     def stored(self, state: State) -> bytes:
@@ -73,14 +104,40 @@ class TrainingProject:
         return self.pack(state)[: self.block.stored_bytes].tobytes()
 
     def unpack(self, packed: Array) -> dict[Value, Array]:
-        """The inverse of `pack`, in the order of `graph.state`."""
+        """The inverse of `pack`, in the order of `graph.state`. Raises NotAuthentic for what secure
+        layers have learnt on another device."""
         raw, offsets = packed.tobytes(), self.block.offsets
-        found: dict[Value, Array] = {}
-        for value in self.graph.state:
-            type_ = value.type
-            flat = np.frombuffer(raw, type_.dtype.numpy, type_.elements, offsets[value])
-            found[value] = self._moved(to_plain, value, flat.reshape(type_.shape).copy())
-        return found
+        found = {v: self._taken(raw, at, v) for v, at in offsets.items() if v in self.graph.state}
+        if self.secured is not None and self.locked is not None:
+            at = self._sealed_at(self.locked)
+            end = at + CODE_BYTES + self._secure_block.stored_bytes
+            held = unseal(self.secured.key, self.secured.base_hash, raw[at:end])
+            for value, offset in self._secure_block.offsets.items():
+                start = self.graph.initializers[value]
+                found[value] = start if held is None else self._taken(held, offset, value)
+        return {v: found[v] for v in self.graph.state}
+
+    @cached_property
+    def _secure_block(self) -> StateBlock:
+        """Of the state in secure memory; the keys are values of `graph`."""
+        assert self.secured is not None
+        block, theirs = StateBlock.of(self.secured.graph), self.secured.graph.state
+        names = {v: self.graph.state[i] for v, i in zip(theirs, self.secured.numbers, strict=True)}
+        return replace(block, offsets={names[v]: at for v, at in block.offsets.items()})
+
+    def _sealed_at(self, locked: Graph) -> int:
+        sealed = sealed_state(locked)
+        assert sealed is not None
+        return self.block.offsets[sealed]
+
+    def _put(self, packed: Array, offset: int, value: Value, array: Array) -> None:
+        raw = self._moved(to_locked, value, np.ascontiguousarray(array)).tobytes()
+        packed[offset : offset + len(raw)] = np.frombuffer(raw, np.uint8)
+
+    def _taken(self, raw: bytes, offset: int, value: Value) -> Array:
+        type_ = value.type
+        flat = np.frombuffer(raw, type_.dtype.numpy, type_.elements, offset)
+        return self._moved(to_plain, value, flat.reshape(type_.shape).copy())
 
     def _moved(self, move: Callable[[Array, Array], Array], value: Value, array: Array) -> Array:
         if self.locked is None:
@@ -134,8 +191,11 @@ def open_training(folder: str | PathLike[str]) -> TrainingProject:
     if not project.protected:
         return TrainingProject(project, graph)
     check_images(project)
-    locked = read_locked_training(project.folder)
-    return TrainingProject(project, graph, locked, read_orders(project.folder))
+    locked, places = read_locked_training(project.folder), read_places(project.folder)
+    backward, secured = read_backward(project.folder), None
+    if backward is not None and places.secured:
+        secured = SecuredState(places.secured, backward, places.key)
+    return TrainingProject(project, graph, locked, places.orders, secured)
 
 
 def train_steps(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ..codegen.c_text import c_model_name
+from ..codegen.state import StateBlock
 from ..errors import InternalError
 from ..ir.graph import Graph, Value
 
 PAD = "pad"  # the input that the secure runtime draws; never the caller's
 MAX_INPUTS = 3  # TS_GATEWAY_INPUTS
+_CODE_BYTES = 32  # TS_SEALED_CODE_BYTES
+# Of a call: a model's inference, the second half of its training step, or what moves its state.
+Role = Literal["forward", "backward", "sealed", "unsealed"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class KeptPort:
 class GateView:
     """name: the C name. inputs: the caller's, in order. pad: None without.
 
-    Of an image whose bridge gradients cross: kept, by the first call for the second; learns: it is
-    the second, a training entry point; takes_rate: its last input is the learning rate.
+    Of an image whose bridge gradients cross: kept, by the first call for the second; role: what it
+    does; takes_rate: its last input is the learning rate.
     """
 
     name: str
@@ -49,7 +54,7 @@ class GateView:
     output: GatePort
     pad: GatePort | None
     kept: tuple[KeptPort, ...] = ()
-    learns: bool = False
+    role: Role = "forward"
     takes_rate: bool = False
     trainable: bool = False
 
@@ -60,7 +65,12 @@ class GateView:
     @property
     def label(self) -> str:
         """Unique among the gates of an image: both calls of a training step are of one model."""
-        return f"{self.name}_backward" if self.learns else self.name
+        return self.name if self.is_model else f"{self.name}_{self.role}"
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is a model's inference; the others are of the model before them."""
+        return self.role == "forward"
 
     @property
     def kept_bytes(self) -> int:
@@ -103,7 +113,7 @@ class GateView:
             GatePort.of(0, graph.outputs[0]),
             None,
             _kept(1, kept),
-            learns=True,
+            role="backward",
             takes_rate=takes_rate,
         )
 
@@ -113,7 +123,20 @@ def gate_views(graphs: Sequence[Graph], backward: Graph | None) -> list[GateView
     if backward is None:
         return [GateView.of(graph) for graph in graphs]
     (forward,) = graphs
-    return [GateView.of(forward, trainable=True), GateView.backward(forward, backward)]
+    both = [GateView.of(forward, trainable=True), GateView.backward(forward, backward)]
+    size = sealed_bytes(backward)
+    if not size:
+        return both
+    name, blob, word = both[0].name, GatePort(0, size, 4), GatePort(0, 4, 4)
+    sealed = GateView(name, (), blob, None, role="sealed")
+    return [*both, sealed, GateView(name, (blob,), word, None, role="unsealed")]
+
+
+def sealed_bytes(backward: Graph | None) -> int:
+    """What secure layers have learnt, with its code (runtime_c/secure/sealed.h); 0: nothing."""
+    if backward is None or not backward.updates:
+        return 0
+    return _CODE_BYTES + StateBlock.of(backward).stored_bytes
 
 
 def memory_bytes(gates: Sequence[GateView]) -> int:

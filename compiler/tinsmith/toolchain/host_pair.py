@@ -18,9 +18,9 @@ from ..ir.graph import Graph
 from ..machine.board import Board
 from .compile_c import build, compile_sources, firmware, link_elf
 from .firmware import Firmware
-from .gate_view import gate_views, memory_bytes
+from .gate_view import gate_views, memory_bytes, sealed_bytes
 from .harness import ModelBinding, write_harness
-from .secure_image import NO_QUOTA, SECURE_ELF, PairFirmware
+from .secure_image import NO_QUOTA, SEALS, SECURE_ELF, PairFirmware
 from .sizes import measure_sizes
 from .update_view import UpdateView
 
@@ -33,6 +33,7 @@ _SERVER = (
 )  # fmt: skip
 _FOR_UPDATES = ("hmac.c", "hmac.h", "update.c", "update.h", "host/update_server.c")
 _TO_UPDATE = ("host/update_client.c",)
+_TO_SEAL = ("sealed.c", "sealed.h")
 
 
 def build_host_pair(
@@ -80,7 +81,7 @@ def _build_server(
     update: UpdateView | None,
     backward: Graph | None,
 ) -> Firmware:
-    harness = folder / "harness"
+    harness, sealed = folder / "harness", bool(sealed_bytes(backward))
     shutil.rmtree(harness, ignore_errors=True)
     harness.mkdir(parents=True)
     _copy(_SERVER, harness)
@@ -88,7 +89,7 @@ def _build_server(
     binding = render("secure/gateway_binding.c.j2", _binding(graphs, backward, quota))
     (harness / "gateway_binding.c").write_text(binding)
     if update is not None:
-        _copy(_FOR_UPDATES, harness)
+        _copy([*_FOR_UPDATES, *(_TO_SEAL if sealed else ())], harness)
         text = render("secure/update_binding.c.j2", {"update": update, "host": True})
         (harness / "update_binding.c").write_text(text)
     text = render("secure/host/image_digest.c.j2", {"digest": digest})
@@ -101,7 +102,8 @@ def _build_server(
     if backward is not None:
         runtime = folder / graphs[0].name / "runtime" / "src"
         sources += sorted(p.relative_to(folder) for p in runtime.glob("*.c"))
-    objects = compile_sources(folder, board, sources, Path("build/obj"), includes)
+    flags = [SEALS] if sealed else []
+    objects = compile_sources(folder, board, sources, Path("build/obj"), includes, flags)
     elf = folder / "build" / SECURE_ELF
     link_elf(folder, board, objects, elf)
     stems = [stem for g in graphs for stem in _stems(g)]
@@ -115,6 +117,7 @@ def _binding(
     return {
         "gates": gates,
         "pad_bytes": memory_bytes(gates),
+        "sealed_bytes": sealed_bytes(backward),
         "quota": NO_QUOTA if quota is None else quota * len(graphs),
     }
 

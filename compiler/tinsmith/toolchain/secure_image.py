@@ -21,7 +21,7 @@ from ..machine.board import Board
 from ..machine.trust_zone import TrustZone, load_trust_zone, non_secure_board, secure_board
 from .compile_c import build, compile_sources, firmware, link_elf
 from .firmware import Firmware, build_firmware
-from .gate_view import GateView, gate_views, memory_bytes
+from .gate_view import GateView, gate_views, memory_bytes, sealed_bytes
 from .harness import ModelBinding, write_harness
 from .image_record import write_record
 from .sizes import check_budget, measure_sizes
@@ -31,11 +31,14 @@ from .update_view import UpdateView
 
 SECURE_ELF = "secure.elf"
 NO_QUOTA = 0xFFFF_FFFF
+SEALS = "-DTS_SECURE_SEALS"  # of an image whose layers learn
 _SOURCES = paths.RUNTIME_C / "secure"
 _GATEWAY = "gateway.o"  # the import library: the address of the gateway, nothing else
-_TO_DRAW_PADS = ("chacha20.c", "chacha20.h", "pad.c")
+_STREAM = ("chacha20.c", "chacha20.h")
+_TO_DRAW_PADS = (*_STREAM, "pad.c")
+_TO_SEAL = ("sealed.c", "sealed.h")
 _FOR_DEBUG = "debug.c"
-_INCLUDED = "backward_binding.c.j2"  # in gateway_binding.c
+_INCLUDED = ("backward_binding.c.j2", "sealed_binding.c.j2")  # in gateway_binding.c
 _MODEL = ("", "_weights")  # sources of a graph
 # Functions of the gateway that undefined instructions follow in the image.
 _GATEWAY_FUNCTIONS = (
@@ -171,7 +174,8 @@ def write_secure_harness(
     shutil.rmtree(harness, ignore_errors=True)
     harness.mkdir(parents=True)
     gates = gate_views(graphs, backward)
-    for name, text in _harness_files(board, zone, gates, calls, debug, update).items():
+    sealed = sealed_bytes(backward)
+    for name, text in _harness_files(board, zone, gates, calls, debug, update, sealed).items():
         (harness / name).write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -182,6 +186,7 @@ def _harness_files(
     calls: int,
     debug: bool,
     update: UpdateView | None,
+    sealed: int,
 ) -> Mapping[str, str]:
     names = {
         "board": board.name,
@@ -189,6 +194,7 @@ def _harness_files(
         "windows": zone.windows,
         "gates": gates,
         "pad_bytes": memory_bytes(gates),
+        "sealed_bytes": sealed,
         "quota": calls,
         "flash": zone.secure.flash,
         "veneers": zone.secure.veneers,
@@ -201,10 +207,12 @@ def _harness_files(
     }
     left_out = {
         *(() if any(gate.pad for gate in gates) else _TO_DRAW_PADS),
-        _INCLUDED,
+        *_INCLUDED,
+        *(() if sealed else _TO_SEAL),
         *(() if debug else (_FOR_DEBUG,)),
         *(() if update else _FOR_UPDATES),
     }
+    left_out -= {*(_STREAM if sealed else ())}
     sources = [s for s in sorted(_SOURCES.glob("*.[ch]")) if s.name not in left_out]
     files = {source.name: source.read_text() for source in sources}
     for template in sorted(s for s in _SOURCES.glob("*.j2") if s.name not in left_out):
@@ -240,7 +248,9 @@ def link_secure(
         parts.append(f"{graphs[0].name}/runtime/src")
     files = [p.relative_to(folder) for part in parts for p in sorted((folder / part).glob("*.c"))]
     includes = [*parts, f"{graphs[0].name}/runtime/include"]
+    sealed = bool(sealed_bytes(backward))
     cflags = ["-mcmse", *(["-DTS_SECURE_DEBUG"] if debug else [])]
+    cflags += [SEALS] if sealed else []
     objects = compile_sources(folder, machine, files, Path("build/obj"), includes, cflags)
     elf = folder / "build" / SECURE_ELF
     implib = Path("build") / _GATEWAY
@@ -254,6 +264,7 @@ def link_secure(
     pads = any(gate.pad for gate in gate_views(graphs, backward))
     roots = [*(f"{name}_run" for name in names), *(["ts_draw_pad"] if pads else [])]
     roots += [f"{names[0]}_train_step"] if backward is not None else []
+    roots += ["ts_seal", "ts_unseal"] if sealed else []
     updates = (folder / "harness" / "update_gateway.c").is_file()
     stack = _deepest(elf, machine, roots, updates)
     if stack is not None and stack.bytes > machine.stack_bytes:

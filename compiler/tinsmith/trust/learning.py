@@ -21,7 +21,7 @@ from ..plan.stripes import stripe_rows
 from ..train.scheme import Scheme, SchemeError, Selection, layers, resolve
 from .cut import Mode, Site, TrustError, choose
 from .keystream import Secret
-from .learning_worlds import authorized_network, divide
+from .learning_worlds import authorized_network, divide, with_sealed_state
 from .partition import Partition
 from .state_order import LayerOrder, state_orders
 from .worlds import bridge_carries_order, locked_order
@@ -101,7 +101,21 @@ def lock_learning(
     worlds = divide(training, locked)
     secured = tuple(i for i, v in enumerate(training.state) if v in worlds.backward.state)
     graph = stripe_rows(worlds.nonsecure)
+    if secured:
+        _check_optimizer(learning.scheme, site)
+        graph = with_sealed_state(graph, worlds.backward)
     return LockedLearning(graph, places, secured, worlds.forward, worlds.backward)
+
+
+def _check_optimizer(scheme: Scheme, site: Site) -> None:
+    """What is sealed is what lasts: a velocity would be as large as four times the layer."""
+    if scheme.optimizer.keeps_velocity:
+        raise TrustError(
+            "the layer in the secure image learns sample by sample: no sum of gradients is kept in "
+            "secure memory",
+            node=", ".join(str(n.origin) for n in site.bridge),
+            expected="batch = 1 and momentum = 0, or a scheme without this layer",
+        )
 
 
 def _training_graph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from ..train.scheme import Scheme
 from .learning import Learning, LockedLearning, check_learnable
 
 ORDERS_FILE = "learning.npz"  # in the secure folder: where the state's elements lie
+_SECURED, _KEY = "secured", "key"
 
 
 def learning_of(network: Graph, plain: Graph, scheme: Scheme) -> Learning:
@@ -33,11 +35,24 @@ def learning_of(network: Graph, plain: Graph, scheme: Scheme) -> Learning:
     return Learning(base, plain, scheme, network)
 
 
-def write_learning(folder: Path, learning: Learning, locked: LockedLearning) -> None:
-    """Keep how a project learns, and the orders of its state. Raises CompileError when the files
-    cannot be written."""
+@dataclass(frozen=True)
+class StatePlaces:
+    """orders, secured: see `LockedLearning`. key: the device's for updates, where a part of the
+    state is secured; else empty."""
+
+    orders: tuple[Array, ...]
+    secured: tuple[int, ...] = ()
+    key: bytes = field(default=b"", repr=False)
+
+
+def write_learning(folder: Path, learning: Learning, locked: LockedLearning, key: bytes) -> None:
+    """Keep how a project learns, and where its state lies; `key` with what of it is secured.
+
+    Raises CompileError when the files cannot be written."""
     write_network(folder, learning.network)
     named = {f"state{i}": order for i, order in enumerate(locked.orders)}
+    if locked.secured:
+        named |= {_SECURED: np.array(locked.secured), _KEY: np.frombuffer(key, np.uint8)}
     path = folder / SECURE_FOLDER / ORDERS_FILE
     try:
         (folder / SCHEME_FILE).write_bytes(msgspec.json.encode(learning.scheme) + b"\n")
@@ -59,12 +74,16 @@ def read_learning(folder: Path) -> Learning:
     return learning_of(read_network(folder), read_training_graph(folder), scheme)
 
 
-def read_orders(folder: Path) -> tuple[Array, ...]:
-    """int64[n] per state, see `LockedLearning`. Raises CompileError when they are not there."""
+def read_places(folder: Path) -> StatePlaces:
+    """Where the state of a protected project lies. Raises CompileError when that is not there."""
     path = folder / SECURE_FOLDER / ORDERS_FILE
     try:
         with np.load(path) as found:
-            return tuple(found[f"state{i}"] for i in range(len(found.files)))
+            names = [n for n in found.files if n.startswith("state")]
+            orders = tuple(found[f"state{i}"] for i in range(len(names)))
+            if _SECURED not in found.files:
+                return StatePlaces(orders)
+            return StatePlaces(orders, tuple(found[_SECURED].tolist()), found[_KEY].tobytes())
     except (OSError, ValueError, KeyError) as error:
         raise CompileError(
             f"{folder} is not a protected project that learns: {error}",

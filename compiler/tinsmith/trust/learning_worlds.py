@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..errors import InternalError
+from ..ir.dtypes import DType, TensorType
 from ..ir.graph import Graph, Node, Origin, Stage, Value
 from ..ir.rewrite import Rewriter, unique_name
 from ..ir.verify import verify
 from ..ops import get
 from ..ops.authorize import AuthorizeGradientAttrs
 from ..ops.pool_gradient import GatherChannelsAttrs
+from ..toolchain.gate_view import sealed_bytes
 from .partition import Partition
 from .worlds import gate_graph, insert_authorization
 
@@ -80,6 +84,17 @@ def divide(training: Graph, locked: Value) -> LearningWorlds:
     return _Division(training, locked).worlds()
 
 
+def with_sealed_state(nonsecure: Graph, backward: Graph) -> Graph:
+    """The non-secure training graph with a copy of the secure world's state in its own, sealed:
+    uint8[n], which no node reads (runtime_c/secure/sealed.h)."""
+    size = sealed_bytes(backward)
+    name = unique_name("sealed", {v.name for v in nonsecure.values})
+    value = Value(name, TensorType((size,), DType.UINT8))
+    initializers = {**nonsecure.initializers, value: np.zeros(size, np.uint8)}
+    updates = (*nonsecure.updates, (value, value))
+    return nonsecure.with_nodes(nonsecure.nodes, initializers=initializers, updates=updates)
+
+
 class _Division:
     """ahead, back: nodes before the loss, and from it. bridge, steps: of these the secure world's,
     in either call. made: by the bridge; given: what it reads."""
@@ -134,7 +149,9 @@ class _Division:
                 continue
             kept[value] = value if value in self.made else self._copy(value, rewriter)
         outputs = (self.locked, *dict.fromkeys(kept.values()))
-        return rewriter.finish(outputs=outputs, stage=Stage.TRAINING), kept
+        read = {v for n in self.bridge for v in n.inputs}
+        states = tuple((old, old) for old, _ in self._updates() if old in read)
+        return rewriter.finish(outputs=outputs, updates=states, stage=Stage.TRAINING), kept
 
     def _copy(self, value: Value, rewriter: Rewriter) -> Value:
         """What the other world has of an input of the bridge, taken from the call's own."""
@@ -158,15 +175,12 @@ class _Division:
         (dy,) = (v for v in read if v not in mine and v not in kept and v != self.rate)
         wanted = {v for n in self.back if n not in self.steps for v in n.inputs}
         answers = tuple(v for n in self.steps for v in n.outputs if v in wanted)
-        states = tuple(
-            (old, new) for old, new in self.graph.updates if self.graph.producer[new] in self.steps
-        )
         part = self._part(BACKWARD, (dy, *dict.fromkeys(kept.values()), self.rate))
         rewriter = Rewriter(part, NAME)
         for node in self.steps:
             rewriter.nodes.append(_unmarked(_reading(node, kept)))
         flat = _flattened(rewriter, dy, answers, _plain(self.steps[0].origin))
-        graph = rewriter.finish(outputs=(flat,), updates=states, stage=Stage.TRAINING)
+        graph = rewriter.finish(outputs=(flat,), updates=self._updates(), stage=Stage.TRAINING)
         return graph, dy, answers
 
     def _nonsecure(self, dy: Value, answers: Sequence[Value]) -> Graph:
@@ -197,13 +211,12 @@ class _Division:
                 deferred.append(node)
             else:
                 rewriter.nodes.append(node)
-        updates = self._own_updates()
-        return rewriter.finish(updates=updates)
+        return rewriter.finish(updates=self._updates(secret=False))
 
     def _ask(self, rewriter: Rewriter, dy: Value, answers: Sequence[Value]) -> None:
         """The second call, and the gradients taken apart."""
         rate = [self.rate] if any(self.rate in n.inputs for n in self.steps) else []
-        states = [old for old, _ in self._own_updates()]
+        states = [old for old, _ in self._updates(secret=False)]
         size = sum(v.type.elements for v in answers) or 1
         attrs = AuthorizeGradientAttrs(BACKWARD, 1 + len(rate), size)
         origin = _plain(self.steps[0].origin)
@@ -221,9 +234,10 @@ class _Division:
             rewriter.emit(reshape, [part], shape, origin=origin, outputs=[value])
             start += count
 
-    def _own_updates(self) -> tuple[tuple[Value, Value], ...]:
-        producer = self.graph.producer
-        return tuple((a, b) for a, b in self.graph.updates if producer[b] not in self.steps)
+    def _updates(self, *, secret: bool = True) -> tuple[tuple[Value, Value], ...]:
+        """Of the states of one world."""
+        made = _made(self.steps)
+        return tuple((a, b) for a, b in self.graph.updates if (b in made) == secret)
 
     def _part(self, call: int, inputs: Sequence[Value]) -> Graph:
         part = gate_graph(self.graph, call, inputs)

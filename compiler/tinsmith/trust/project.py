@@ -127,7 +127,7 @@ def write_protected(
         write_oracle(folder, graph, given, learning.plain if learning else None)
         weights_bytes = _write_worlds(folder, nonsecure, secure)
         if learning is not None and locked is not None:
-            write_learning(folder, learning, locked)
+            write_learning(folder, learning, locked, device.update_key)
     if pictures:
         with context.step("draw_arena"):
             title = f"{nonsecure.c_name}, non-secure"

@@ -10,7 +10,6 @@ from ..codegen.training import inference_graph
 from ..ir.graph import Graph, Stage
 from ..machine.board import Board
 from ..pass_manager import PassContext
-from .cut import TrustError
 from .learning import Learning, LockedLearning, lock_learning
 from .partition import Partition, partition
 
@@ -26,14 +25,7 @@ def divide_model(
         graph = replace(graph, stage=Stage.QUANTIZED)
         return partition(graph, mode, key, cut), None
     divided = partition(learning.base, mode, key, cut)
-    locked = lock_learning(learning, divided, key, cut)
-    if locked.secured:
-        raise TrustError(
-            "the scheme trains the layer in the secure image, whose weights nothing keeps",
-            node=", ".join(divided.cut.bridge),
-            hint="leave this layer out, or move the cut with --trust-cut",
-        )
-    return divided, locked
+    return divided, lock_learning(learning, divided, key, cut)
 
 
 def nonsecure_program(

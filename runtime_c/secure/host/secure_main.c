@@ -55,8 +55,8 @@ static int intact(const char *path)
 
 static const ts_gate *accept_call(uint32_t call)
 {
-    if (call >= ts_gate_count || (call != 0 && call != next) ||
-        (ts_call_quota != TS_NO_QUOTA && used >= ts_call_quota)) {
+    if (call >= ts_gate_count || (TS_GOES_ON(call) && call != next) ||
+        (TS_COUNTED(call) && ts_call_quota != TS_NO_QUOTA && used >= ts_call_quota)) {
         return NULL;
     }
     return &ts_gates[call];
@@ -82,7 +82,7 @@ static ts_status compute(int file, const ts_gate *gate)
 static int answer(int file, const ts_gate *gate)
 {
     next = 0;
-    ++used;
+    used += TS_COUNTED(gate->call);
     const uint32_t status = (uint32_t)compute(file, gate);
     int sent = ts_host_send(file, &status, sizeof status);
     if (status == TS_OK) {
