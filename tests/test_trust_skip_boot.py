@@ -1,0 +1,163 @@
+"""No single skipped instruction of the check at boot starts another non-secure image.
+
+Here a sample of them; with TINSMITH_ALL_SKIPS=1 all, but for the inside of the hash: a disturbed
+hash is another one, so that is sampled.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from .gdb_remote import GdbRemote, Stuck, debugged
+from .trust_pair import BOARDS, Pair, build_probe
+
+ALL = bool(os.environ.get("TINSMITH_ALL_SKIPS"))
+SAMPLES, IN_HASH = 24, 6
+LONGEST = 60_000
+PATIENCE = 20.0  # seconds; the whole hash is computed again
+_PC, _LR = 15, 14
+
+
+class BootBench:
+    """A machine that is reset before each skip. What counts is whether the other world starts."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._check = pair.secrets["ts_image_intact"]
+        self._give_up, self._fault = pair.secrets["ts_give_up"], pair.secrets["ts_secure_fault"]
+        self._started = pair.symbols["ts_reset"]
+        self._hash = pair.secrets["take_block"]
+        self._machine = ExitStack()
+        self._start()
+
+    def _start(self) -> None:
+        self._machine.close()
+        argv = self._pair.argv()
+        at = argv.index("-icount")
+        start = debugged([*argv[:at], *argv[at + 2 :]], self._pair.folder)
+        self._remote: GdbRemote = self._machine.enter_context(start)
+
+    def close(self) -> None:
+        self._machine.close()
+
+    def trace(self) -> list[int]:
+        """From the entry of the check to where the secure world gives up; no hash's inside."""
+        self._to(self._check)
+        found = [self._check]
+        while len(found) < LONGEST:
+            self._remote.step()
+            at = self._remote.pc
+            if at == self._hash:
+                at = self._remote.run_until([self._remote.register(_LR) & ~1])
+            if at in (self._give_up, self._started):
+                return found
+            found.append(at)
+        raise AssertionError("a boot is not so long")
+
+    def inside(self) -> list[int]:
+        """Of the first block of the hash."""
+        self._to(self._hash)
+        found, back = [self._hash], self._remote.register(_LR) & ~1
+        while found[-1] != back:
+            self._remote.step()
+            found.append(self._remote.pc)
+        return found[:-1]
+
+    def end(self) -> str:
+        """Where the boot goes on to: "started", "gave up" or "fault"."""
+        ends = {self._started: "started", self._give_up: "gave up", self._fault: "fault"}
+        try:
+            return ends[self._remote.run_until(ends, timeout=PATIENCE)]
+        except Stuck:
+            return "stuck"
+
+    def boot(self) -> str:
+        self._to(self._check)
+        return self.end()
+
+    def without(self, trace: Sequence[int], index: int) -> str:
+        """The end of a boot that skips the instruction that is `index` in the trace."""
+        at = trace[index]
+        try:
+            self._to(self._check)
+            for _ in range(trace[:index].count(at) + (at != self._check)):
+                if self._remote.pc == at:
+                    self._remote.step()
+                if self._remote.pc != at:
+                    self._remote.run_until([at])
+            self._remote.skip()
+            return self.end()
+        except ConnectionError:  # QEMU ends when the core locks up
+            self._start()
+            return "locked up"
+
+    def _to(self, address: int) -> None:
+        try:
+            self._remote.reset()
+        except ConnectionError:
+            self._start()
+        self._remote.run_until([address], timeout=PATIENCE)
+
+
+@contextmanager
+def bench_of(pair: Pair) -> Iterator[BootBench]:
+    bench = BootBench(pair)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+def changed(folder: Path, board: str, edit: Callable[[Path], None] | None = None) -> Pair:
+    """A release pair whose non-secure image has one other bit than its record."""
+    pair = build_probe(folder, board, debug=False, edit=edit)
+    elf = bytearray(pair.nonsecure.read_bytes())
+    elf[elf.index(b"probe.bin")] ^= 1
+    pair.nonsecure.write_bytes(elf)
+    return pair
+
+
+def skip(bench: BootBench, trace: Sequence[int], chosen: Sequence[int]) -> Counter[str]:
+    return Counter(bench.without(trace, i % len(trace)) for i in chosen)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_skipped_instruction_starts_no_other_image(board: str, tmp_path: Path) -> None:
+    own = build_probe(tmp_path / "own", board, debug=False)
+    with bench_of(own) as bench:
+        assert bench.boot() == "started"
+    rng = random.Random(0)
+    with bench_of(changed(tmp_path / "changed", board)) as bench:
+        assert bench.boot() == "gave up"
+        trace = bench.trace()
+        # the end of the check decides: what is in no loop is tried whole
+        last = range(max(0, len(trace) - 150), len(trace))
+        some = rng.sample(range(len(trace)), SAMPLES) + rng.sample(last, SAMPLES)
+        ends = skip(bench, trace, range(len(trace)) if ALL else some)
+        inner = bench.inside()
+        ends += skip(bench, inner, rng.sample(range(len(inner)), 200 if ALL else IN_HASH))
+    print(f"{board}: {sum(ends.values())} skipped, {dict(ends)}")
+    assert ends["started"] == 0, ends
+
+
+def looked_at_once(secure: Path) -> None:
+    """A boot that does not look again at what the check said."""
+    path = secure / "harness" / "start.c"
+    text = path.read_text()
+    again = "    if (intact != TS_INTACT) {\n        ts_give_up(TS_WRONG_IMAGE);\n    }\n    enter_"
+    assert text.count(again) == 1
+    path.write_text(text.replace(again, "    enter_"))
+
+
+def test_control_one_look_is_not_enough(tmp_path: Path) -> None:
+    with bench_of(changed(tmp_path, "mps2-an505", looked_at_once)) as bench:
+        trace = bench.trace()
+        ends = skip(bench, trace, range(len(trace) - 12, len(trace)))
+    assert ends["started"] > 0, ends
