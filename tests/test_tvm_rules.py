@@ -19,9 +19,15 @@ from tinsmith.ops import registry
 
 pytest.importorskip("tvm", reason="the rules need TVM: pip install 'tinsmith[tvm]'")
 
+from tinsmith.tvm_backend.registry import registry as rules
+from tinsmith.tvm_backend.registry import rule_for
+from tinsmith.tvm_backend.rule import Site
+from tinsmith.tvm_backend.without_rule import WITHOUT_RULE
+
 from .cases import case_graph, case_inputs, cases_of
 from .host_c import FLOAT_TOLERANCE
 from .test_random_graphs import networks
+from .test_trust_kernels import LAYERS, Layer, blinded, samples_of
 from .tvm_rules import Use, compiled, evaluated, native_isas, uses
 
 SEEDS = (0, 1, 2)
@@ -75,3 +81,23 @@ def test_random_networks_are_bit_exact(graph: Graph) -> None:
     """Each node of networks of up to six steps, some in batches of two."""
     isa = next(iter(ISAS.values()))
     _check(uses(graph, isa, every=False), {graph: [evaluated(graph, case_inputs(graph, 1))]})
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in registry().values()])
+def test_every_operator_has_a_rule_or_a_reason(op: OpDef) -> None:
+    has_rule = any(rule.op == op.name for rule in rules())
+    assert has_rule != (op.name in WITHOUT_RULE)
+    assert has_rule or len(WITHOUT_RULE[op.name].split()) >= 3
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_sums_in_the_ring_are_bit_exact(layer: Layer) -> None:
+    graph = blinded(layer)
+    (node,) = (n for n in graph.nodes if n.op.name == "ring_conv2d")
+    rule = rule_for(node, graph)
+    assert rule is not None
+    for isa in ISAS.values():
+        functions = compiled([Use(rule, Site(node, graph, isa))])
+        for sample in samples_of(graph):
+            ((_, got, want),) = functions.call(0, evaluated(graph, sample))
+            np.testing.assert_array_equal(got, want)
