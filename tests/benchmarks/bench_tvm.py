@@ -1,0 +1,181 @@
+"""Networks and single layers on this machine's CPU, beside other runtimes in the same run.
+
+`python tests/benchmarks/bench_tvm.py --against all --markdown FILE`. Times depend on the machine and
+what else it does; ratios are paired and hold better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import onnx
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks.layer_chains import CHAINS, LAYERS, Chain
+from tests.shared import shared_models
+from tinsmith.commands.against import thread_counts
+from tinsmith.peers.compare import Comparison, Row, ThreadRun, compare
+
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+PEERS = ("onnxruntime", "onnxruntime uint8", "litert", "executorch")
+HEAD = ("model", "threads", "µs", "int8 peak", "onnxruntime", "its uint8 form", "LiteRT",
+        "ExecuTorch", "to its better form")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """goal: the ratio to onnxruntime's better form that we want. chain: a single layer's model."""
+
+    name: str
+    label: str
+    goal: float
+    path: str = ""
+    dtype: str = "int8"
+    chain: Chain | None = None
+
+    def model(self, folder: Path) -> Path:
+        if self.chain is None:
+            return shared_models() / self.path
+        made = folder / f"{self.chain.name}.onnx"
+        onnx.save(self.chain.model(), made)
+        return made
+
+    @property
+    def parts(self) -> int:
+        """Layers that a measured time is divided by."""
+        return LAYERS if self.chain else 1
+
+
+CASES = (
+    *(Case(n, n, 1.5, f"mlperf_tiny/{n}_int8.onnx") for n in ("kws", "vww", "ic", "ad")),
+    *(
+        Case(n, n, goal, f"mcu_nets/{n}_int8.onnx")
+        for n, goal in (("mcunet-5fps", 1.3), ("mbv2-w0.35", 1.3), ("proxyless-w0.3", 1.3))
+    ),
+    Case("resnet8-f32", "ResNet-8, float32", 1.0, "mlperf_tiny/ic_f32.onnx", "float32"),
+    *(Case(c.name, c.label, 1.0, chain=c) for c in CHAINS),
+)
+
+
+def measure(
+    cases: Sequence[Case], options: argparse.Namespace
+) -> Iterator[tuple[Case, Comparison]]:
+    for case in cases:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            yield (
+                case,
+                compare(
+                    case.model(folder),
+                    board=options.board,
+                    against=options.against,
+                    out=folder / "out",
+                    dtype=case.dtype,
+                    threads=thread_counts(options.threads),
+                    rounds=options.rounds,
+                    layers=options.layers,
+                ),
+            )
+
+
+def best_ratio(run: ThreadRun) -> Row | None:
+    """onnxruntime in its better form: the row with the smaller ratio."""
+    rows = [r for r in run.rows if r.label.startswith("onnxruntime") and r.slower is not None]
+    return min(rows, key=lambda r: r.slower.median if r.slower else 0, default=None)
+
+
+def cells(case: Case, comparison: Comparison, run: ThreadRun) -> list[str]:
+    ours = run.ours.seconds
+    if ours is None:
+        return [case.label, str(run.threads), run.ours.note, *[""] * (len(HEAD) - 3)]
+    share = comparison.peak_share(run)
+    rows = {r.label: r for r in run.rows}
+    ratios = [_ratio(rows.get(label)) for label in PEERS]
+    best = best_ratio(run)
+    verdict = ""
+    if best is not None and best.slower is not None:
+        low, high = best.slower.low, best.slower.high
+        met = "" if best.slower.median >= case.goal else f" (goal {case.goal})"
+        verdict = f"**{best.slower.median:.2f}** [{low:.2f}, {high:.2f}]{met}"
+    time_ = f"{ours * 1e6 / case.parts:.1f}"
+    return [
+        case.label, str(run.threads), time_, "" if share is None else f"{share:.0%}", *ratios, verdict,
+    ]  # fmt: skip
+
+
+def _ratio(row: Row | None) -> str:
+    return "" if row is None or row.slower is None else f"{row.slower.median:.2f}"
+
+
+def markdown(results: Sequence[tuple[Case, Comparison]]) -> str:
+    lines = ["| " + " | ".join(HEAD) + " |", "| --- |" + " ---: |" * (len(HEAD) - 1)]
+    lines += [
+        "| " + " | ".join(cells(case, made, run)) + " |"
+        for case, made in results
+        for run in made.runs
+    ]
+    return "\n".join(lines)
+
+
+def slow_layers(made: Comparison, count: int = 6) -> Iterator[str]:
+    """The layers that take longest, with their rate and share of the peak."""
+    total = sum(layer.seconds for layer in made.layers)
+    for layer in sorted(made.layers, key=lambda x: -x.seconds)[:count]:
+        share = "" if layer.peak_share is None else f", {layer.peak_share:.0%} of the peak"
+        part = f"{layer.seconds * 1e6:.1f} us, {layer.seconds / total:.0%}"
+        yield f"  {layer.op} {layer.shapes}: {part}{share}"
+
+
+def write_between(path: Path, text: str) -> None:
+    """Replace what is between the two markers."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise SystemExit(f"{path} has no {BEGIN} … {END}")
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--board", default="linux-x86_64")
+    parser.add_argument("--against", default="all")
+    parser.add_argument("--threads", default="1,all")
+    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--layers", action="store_true", help="print the slowest layers")
+    parser.add_argument("--only", nargs="*", help="parts of names of models")
+    parser.add_argument("-o", "--out", type=Path, default=Path("out/bench"))
+    parser.add_argument("--markdown", type=Path, help="write the table into this file")
+    options = parser.parse_args()
+    cases = [c for c in CASES if not options.only or any(o in c.name for o in options.only)]
+    options.out.mkdir(parents=True, exist_ok=True)
+    results: list[tuple[Case, Comparison]] = []
+    start = time.monotonic()
+    try:
+        for case, made in measure(cases, options):
+            results.append((case, made))
+            for run in made.runs:
+                busy = f", others {run.others:.1f} cores"
+                print(" | ".join(cells(case, made, run)) + busy, flush=True)
+            for line in slow_layers(made):
+                print(line, flush=True)
+    except pytest.skip.Exception as skipped:
+        print(f"bench: skipped: {skipped}")
+    print(f"\n{markdown(results)}\n\n{time.monotonic() - start:.0f} s")
+    data = [msgspec.to_builtins(made) for _, made in results]
+    (options.out / "tvm.json").write_text(json.dumps(data, indent=1) + "\n")
+    if options.markdown:
+        write_between(options.markdown, markdown(results))
+
+
+if __name__ == "__main__":
+    main()
