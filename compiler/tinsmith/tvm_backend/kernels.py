@@ -13,6 +13,7 @@ from ..kernels.kernel import Constant, Kernel
 from ..machine.target import Isa
 from .registry import registry, rule_for
 from .rule import Rule, Site
+from .self_test import check
 
 _Use = tuple[Node, frozenset[Value]]  # a node, and the values that are stored with an offset
 
@@ -34,6 +35,10 @@ class KernelLibrary:
     _sites: dict[Site, str] = field(default_factory=dict[Site, str])
     _packed: dict[_Use, Mapping[str, Constant]] = field(default_factory=dict)
     _object: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Raises MissingTool when the installed TVM, if any, cannot compile for `isa`."""
+        check(self.isa)
 
     def symbol(self, rule: Rule, site: Site) -> str:
         """The C function that computes `site`; it is built when no equal one is there yet."""
