@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from ..errors import InternalError
 from ..ir.graph import Graph
 from ..kernels.kernel import KernelCall
+from ..tvm_backend.cuda.launch import Launch
 from ..tvm_backend.cuda.rule import buffer_names
 from .c_text import INDENT, c_comment_block
 from .cuda_views import (
@@ -48,10 +49,14 @@ class _Tables:
             self.weights_bytes += -(-size // _ALIGNMENT) * _ALIGNMENT
         return self.places[name].offset
 
-    def kernel(self, name: str) -> int:
-        if name not in self.kernels:
-            self.kernels.append(name)
-        return self.kernels.index(name)
+    def add(self, launch: Launch, pointers: Mapping[str, ArgumentView], comment: str) -> None:
+        """A launch, with its arguments."""
+        if launch.kernel not in self.kernels:
+            self.kernels.append(launch.kernel)
+        kernel, first = self.kernels.index(launch.kernel), len(self.arguments)
+        self.arguments += [pointers[name] for name in launch.parameters]
+        count = len(launch.parameters)
+        self.launches.append(LaunchView(comment, kernel, first, count, launch.grid, launch.block))
 
 
 def cuda_view(program: Program, weights: Weights) -> CudaView:
@@ -69,21 +74,10 @@ def cuda_view(program: Program, weights: Weights) -> CudaView:
     for index, node in enumerate(graph.nodes):
         symbol = symbols.get(node.name)
         if symbol is not None:
-            launch = code.launches[symbol]
             pointers = _pointers(calls[node.name], program, weights, tables)
-            comment = comment_lines(index, node, launch.kernel, program)
-            first = len(tables.arguments)
-            tables.arguments += [pointers[name] for name in launch.parameters]
-            tables.launches.append(
-                LaunchView(
-                    c_comment_block(list(comment), INDENT),
-                    tables.kernel(launch.kernel),
-                    first,
-                    len(launch.parameters),
-                    launch.grid,
-                    launch.block,
-                )
-            )
+            for launch in code.launches[symbol]:
+                comment = list(comment_lines(index, node, launch.kernel, program))
+                tables.add(launch, pointers, c_comment_block(comment, INDENT))
         elif node.name in calls and node.name not in plan.in_place:
             raise InternalError(f"no launch was made for {node.name}", node=str(node.origin))
         tables.traces += _traces(index, program, len(tables.launches))

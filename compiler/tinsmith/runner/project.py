@@ -12,14 +12,14 @@ import numpy as np
 
 from ..codegen.project import read_graph
 from ..codegen.report import read_report
-from ..errors import CompileError, InternalError, Refused
+from ..errors import CompileError, InternalError, MissingTool, Refused
 from ..ir.dtypes import Array
 from ..ir.graph import Graph
 from ..machine.board import Board, emulated, load_board
 from ..quant.samples import load_samples, match_samples
 from ..toolchain.compile_c import firmware
 from ..trust.manifest import check_manifest
-from .protocol import REFUSED, Result, Sample
+from .protocol import GPU_TEXTS, REFUSED, Result, Sample
 
 Inputs = Mapping[str, Array] | Array | str | Path
 
@@ -89,12 +89,18 @@ def count_instructions(board: Board, results: list[Result]) -> Array | None:
 
 
 def check_status(results: Sequence[Result]) -> None:
-    """Raises InternalError when a run did not succeed, Refused when it was not authorised."""
+    """Raises InternalError when a run did not succeed, Refused when it was not authorised,
+    MissingTool without the GPU that it needs."""
     for index, result in enumerate(results):
         if result.status == REFUSED:
             raise Refused(
                 f"sample {index}: the secure world refused to authorise the inference",
                 hint="its quota of queries per boot is used up, or the calls were out of order",
+            )
+        if result.status in GPU_TEXTS:
+            raise MissingTool(
+                f"the model cannot run here: {GPU_TEXTS[result.status]}",
+                hint="run it on a machine with the GPU it was compiled for; compiling needs none",
             )
         if result.status != 0:
             raise InternalError(f"sample {index}: the model returned status {result.status}")

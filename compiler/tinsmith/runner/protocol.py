@@ -19,6 +19,12 @@ _TRACE = struct.Struct("<iIQ")
 POWER_CUT = 14
 WRONG_IMAGE = 16
 REFUSED = 8  # ts_status.h
+GPU_TEXTS = {  # ts_status.h
+    48: "there is no NVIDIA driver, libcuda.so.1, or it is older than CUDA 11.4",
+    49: "the NVIDIA driver finds no GPU",
+    50: "the GPU of this machine is not of the compute capability that the model was compiled for",
+    51: "the NVIDIA driver reported a failure",
+}
 # Exit statuses of the firmware (harness.h).
 EXIT_TEXTS = {
     10: "it found no samples.bin",

@@ -9,42 +9,21 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import InternalError
 from ..import_tvm import PrimFunc, tirx, tvm, tvm_ffi
+from .launch import DeviceCode, Launch
 
 MAX_SHARED_BYTES = 48 * 1024  # what a block has without asking for more
 _AXES = ("blockIdx.x", "blockIdx.y", "blockIdx.z", "threadIdx.x", "threadIdx.y", "threadIdx.z")
 
 
-@dataclass(frozen=True)
-class Launch:
-    """One kernel of the source.
-
-    parameters: names of the PrimFunc's buffers, in the kernel's order. grid, block: x, y, z.
-    """
-
-    kernel: str
-    parameters: tuple[str, ...]
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class DeviceCode:
-    """source: CUDA C++ with every kernel. launches: by the PrimFunc's symbol."""
-
-    source: str
-    launches: Mapping[str, Launch]
-
-
 def device_code(functions: Mapping[str, PrimFunc], arch: str) -> DeviceCode:
-    """Lower PrimFuncs, one kernel each, for an architecture such as "sm_90".
+    """Lower PrimFuncs for an architecture such as "sm_90".
 
-    Raises InternalError when a schedule left something on the host or made several kernels.
+    Raises InternalError when a schedule leaves something on the host.
     """
     target = cuda_target(arch)
     named = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
@@ -61,7 +40,7 @@ def device_code(functions: Mapping[str, PrimFunc], arch: str) -> DeviceCode:
     device = finalize()(device)
     source = build.codegen_build(device, target).inspect_source()
     kernels = {f.attrs["global_symbol"]: f for f in device.functions.values()}
-    launches = {name: _launch(name, host[name], kernels) for name in functions}
+    launches = {name: tuple(_launches(name, host[name], kernels)) for name in functions}
     return DeviceCode(_tidy(source), launches)
 
 
@@ -77,7 +56,7 @@ def cuda_target(arch: str) -> Any:
     return tvm.target.Target(facts, host={"kind": "llvm"})
 
 
-def _launch(name: str, host: PrimFunc, kernels: Mapping[str, PrimFunc]) -> Launch:
+def _launches(name: str, host: PrimFunc, kernels: Mapping[str, PrimFunc]) -> Iterator[Launch]:
     calls: list[Any] = []
 
     def visit(call: Any) -> None:
@@ -85,17 +64,17 @@ def _launch(name: str, host: PrimFunc, kernels: Mapping[str, PrimFunc]) -> Launc
             calls.append(call)
 
     tvm_ffi.structural_walk(host.body, (tvm.ir.Call, visit), order="post")
-    if len(calls) != 1:
-        raise InternalError(f"{name} became {len(calls)} kernels", expected="one")
-    call = calls[0]
-    kernel = str(call.args[0].value)
-    function = kernels[kernel]
-    parameters = tuple(p.name.removesuffix("_ptr") for p in function.params)
-    axes = [str(axis) for axis in function.attrs["tirx.kernel_launch_params"]]
-    extents = [int(a) for a in call.args[1 + len(parameters) :]]
-    sizes = dict.fromkeys(_AXES, 1) | dict(zip(axes, extents, strict=True))
-    x, y, z, tx, ty, tz = (sizes[axis] for axis in _AXES)
-    return Launch(kernel, parameters, (x, y, z), (tx, ty, tz))
+    if not calls:
+        raise InternalError(f"{name} became no kernel")
+    for call in calls:
+        kernel = str(call.args[0].value)
+        function = kernels[kernel]
+        parameters = tuple(p.name.removesuffix("_ptr") for p in function.params)
+        axes = [str(axis) for axis in function.attrs["tirx.kernel_launch_params"]]
+        extents = [int(a) for a in call.args[1 + len(parameters) :]]
+        sizes = dict.fromkeys(_AXES, 1) | dict(zip(axes, extents, strict=True))
+        x, y, z, tx, ty, tz = (sizes[axis] for axis in _AXES)
+        yield Launch(kernel, parameters, (x, y, z), (tx, ty, tz))
 
 
 _KERNEL_CALL = "tirx.call_ffi_kernel"

@@ -123,7 +123,7 @@ def _guarded(product: Gemm, x: Any, m: Any, k: Any, rows: int, depth: int) -> An
     if rows != product.rows:
         inside.append(m < product.rows)
     if depth != product.depth:
-        inside.append(k < product.depth)
+        inside.append(k - k % product.run < product.depth)
     value = product.element(x, m, k)
     if not inside:
         return value
@@ -246,17 +246,13 @@ def _dp4a(product: Gemm, scale: Requantize) -> PrimFunc:
     x = te.placeholder((product.elements,), "int8", "x")
     w = te.placeholder((tile.columns * depth,), "int8", "w")
     constants = scale.placeholders()
-    a = te.compute(
-        (rows, depth // 4, 4),
-        lambda m, k, j: _guarded(product, x, m, k * 4 + j, rows, depth),
-        "A",
-    )
-    b = te.compute((tile.columns, depth // 4, 4), lambda n, k, j: w[n * depth + k * 4 + j], "B")
+    a = te.compute((rows, depth), lambda m, k: _guarded(product, x, m, k, rows, depth), "A")
+    b = te.compute((tile.columns, depth), lambda n, k: w[n * depth + k], "B")
     ko, ki = te.reduce_axis((0, depth // 4), "ko"), te.reduce_axis((0, 4), "ki")
     c = te.compute(
         (rows, tile.columns),
         lambda m, n: te.sum(
-            a[m, ko, ki].astype("int32") * b[n, ko, ki].astype("int32"), axis=[ko, ki]
+            a[m, ko * 4 + ki].astype("int32") * b[n, ko * 4 + ki].astype("int32"), axis=[ko, ki]
         ),
         "C",
     )
@@ -287,7 +283,7 @@ def _schedule_dp4a(function: PrimFunc, product: Gemm, tile: _Narrow) -> PrimFunc
         s.set_scope(shared, 0, "shared")
         s.compute_at(shared, k0, preserve_unit_loops=True)
         s.storage_align(shared, 0, axis=0, factor=32, offset=4 if run < 16 else 16)
-        spread(s, shared, 3, warps, run)
+        spread(s, shared, 2, warps, run)
     s.reverse_compute_at(y, tx, preserve_unit_loops=True)
     i, j = s.get_loops(y)[-2:]
     if product.columns % 4 == 0:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ...kernels.kernel import Constant, Kernel
+from .launch import DeviceCode
 from .rule import CudaRule, registry, rule_for
-
-if TYPE_CHECKING:
-    from .device_code import DeviceCode
 
 _NO_TEMPLATE = ""  # such kernels have no C function: the host code launches them
 

@@ -30,32 +30,48 @@ def elementwise(
 
 
 def reduction(buffers: Sequence[Any], y: Any, lanes: int = 1) -> PrimFunc:
-    """One kernel; `y` (flat) reads the reduction "C" (flat, of the same extent) in registers.
+    """One kernel; `y` [rows, columns] reads the reduction "C" of the same shape, in registers.
 
-    lanes: consecutive elements per thread, computed as one vector.
+    lanes: neighbours in a row that a thread computes as one vector. The row and the column of an
+    element are separate, so that a condition on the row is seen to be one for the whole vector.
     """
     s = Schedule(te.create_prim_func([*buffers, y]))
-    c = s.get_sblock("C")
+    columns = int(y.shape[1])
+    c, block = s.get_sblock("C"), s.get_sblock("y")
     s.set_scope(c, 0, "local")
-    thread = _bind_threads(s, s.get_sblock("y"), lanes)
+    row, column = s.get_loops(block)
+    first, vector = s.split(column, [None, lanes])
+    thread = _split_threads(s, s.fuse(row, first))
+    if lanes > 1:
+        s.vectorize(vector)
     s.compute_at(c, thread, preserve_unit_loops=True)
-    loops = s.get_loops(c)
-    inner = loops[loops.index(thread) + 1 :] if thread in loops else loops[2:]
-    element, reduced = inner[0], inner[1:]
+    _, element, *reduced = s.get_loops(c)[-2 - _reduced_axes(s, c) :]
     s.reorder(*reduced, element)
     if lanes > 1:
         s.vectorize(element)
     s.decompose_reduction(c, reduced[0])
+    s.transform_layout(block, ("write", 0), lambda i, j: [i * columns + j])
     return s.mod["main"]
 
 
-def _bind_threads(s: Schedule, block: Any, lanes: int) -> Any:
-    """Split the block's only loop over blocks and threads; the loop of the threads."""
+def _reduced_axes(s: Schedule, block: Any) -> int:
+    """How many axes a block sums over."""
+    return len(s.get(block).iter_vars) - 2
+
+
+def _bind_threads(s: Schedule, block: Any, lanes: int) -> None:
+    """Split the block's only loop over blocks, threads and lanes."""
     (loop,) = s.get_loops(block)
-    threads = THREADS if int(s.get(loop).extent) >= _FEW * lanes else THREADS // 2
-    outer, thread, vector = s.split(loop, [None, threads, lanes])
-    s.bind(outer, "blockIdx.x")
-    s.bind(thread, "threadIdx.x")
+    outer, vector = s.split(loop, [None, lanes])
+    _split_threads(s, outer)
     if lanes > 1:
         s.vectorize(vector)
+
+
+def _split_threads(s: Schedule, loop: Any) -> Any:
+    """Bind a loop to blocks and threads; the part that is bound to threads."""
+    threads = THREADS if int(s.get(loop).extent) >= _FEW else THREADS // 2
+    outer, thread = s.split(loop, [None, threads])
+    s.bind(outer, "blockIdx.x")
+    s.bind(thread, "threadIdx.x")
     return thread

@@ -69,17 +69,16 @@ def _grouped(node: Node, graph: Graph) -> PrimFunc:
     kh, kw, ki = (te.reduce_axis((0, size), name) for name, size in extents.items())
     zero_point = tirx.const(node.x.zero_point, "int8")
 
-    def tap(i: Any) -> Any:
-        pixel, channel = i // g.out_c, i % g.out_c
+    def tap(pixel: Any, channel: Any) -> Any:
         place, inside = window_at(g, pixel, kh, kw)
         source = channel // per_out * per_group + ki if (per_out, per_group) != (1, 1) else channel
         value = read_or(x[place * g.in_c + source], inside, zero_point)
         weight = w[((kh * g.kernel_w + kw) * per_group + ki) * g.out_c + channel]
         return value.astype("int32") * weight.astype("int32")
 
-    size = node.y.elements
-    c = te.compute((size,), lambda i: te.sum(tap(i), axis=[kh, kw, ki]), name="C")
-    y = te.compute((size,), lambda i: scale(c[i], *(v[i % g.out_c] for v in constants)), name="y")
+    shape = (node.y.elements // g.out_c, g.out_c)
+    c = te.compute(shape, lambda p, o: te.sum(tap(p, o), axis=[kh, kw, ki]), name="C")
+    y = te.compute(shape, lambda p, o: scale(c[p, o], *(v[o] for v in constants)), name="y")
     lanes = 4 if per_group == per_out == 1 and g.out_c % 4 == 0 else 1
     return reduction([x, w, *constants], y, lanes)
 

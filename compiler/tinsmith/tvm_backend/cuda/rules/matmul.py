@@ -25,8 +25,8 @@ def _build(node: Node, graph: Graph) -> PrimFunc:
         own = indices[len(indices) - (len(shape) - 2) :] if len(shape) > 2 else []
         return [0 if size == 1 else at for at, size in zip(own, shape[:-2], strict=True)]
 
-    def product(i: Any) -> Any:
-        *outer, row, column = unravel(i, out)
+    def product(i: Any, column: Any) -> Any:
+        *outer, row = unravel(i, out[:-1])
         left = a[ravel([*batch(outer, a_type.shape), row, depth], a_type.shape)]
         right = b[ravel([*batch(outer, b_type.shape), depth, column], b_type.shape)]
         return te.sum(
@@ -35,9 +35,9 @@ def _build(node: Node, graph: Graph) -> PrimFunc:
             axis=depth,
         )
 
-    size = node.y.elements
-    c = te.compute((size,), product, name="C")
-    y = te.compute((size,), lambda i: rescale(c[i], node), name="y")
+    shape = (node.y.elements // out[-1], out[-1])
+    c = te.compute(shape, product, name="C")
+    y = te.compute(shape, lambda i, j: rescale(c[i, j], node), name="y")
     return reduction(list(unique.values()), y)
 
 

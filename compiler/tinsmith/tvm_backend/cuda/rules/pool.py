@@ -30,11 +30,19 @@ def geometry(node: Node) -> Geometry:
     )
 
 
-def window(node: Node, x: Any, i: Any, taps: tuple[Any, Any], otherwise: Any) -> Any:
-    """The element of `x` at a tap of output `i`'s window."""
-    g = geometry(node)
-    place, inside = window_at(g, i // g.out_c, *taps)
-    return read_or(x[place * g.in_c + i % g.out_c], inside, otherwise)
+def window(
+    node: Node, x: Any, place: tuple[Any, Any], taps: tuple[Any, Any], otherwise: Any
+) -> Any:
+    """The element of `x` at a tap of the window of an output (pixel, channel)."""
+    g, (pixel, channel) = geometry(node), place
+    source, inside = window_at(g, pixel, *taps)
+    return read_or(x[source * g.in_c + channel], inside, otherwise)
+
+
+def _shape(node: Node) -> tuple[int, int]:
+    """Pixels of the whole batch, channels."""
+    channels = node.y.shape[-1]
+    return node.y.elements // channels, channels
 
 
 def reduce_axes(node: Node) -> tuple[Any, Any]:
@@ -48,16 +56,16 @@ def lanes_of(node: Node) -> int:
 
 def _max_pool(node: Node, graph: Graph) -> PrimFunc:
     del graph
-    size, taps = node.y.elements, reduce_axes(node)
+    shape, taps = _shape(node), reduce_axes(node)
     x = te.placeholder((node.x.elements,), "int8", "x")
     lowest = tirx.const(-128, "int8")
 
-    def largest(i: Any) -> Any:
-        value = window(node, x, i, taps, lowest).astype("int32")
+    def largest(p: Any, o: Any) -> Any:
+        value = window(node, x, (p, o), taps, lowest).astype("int32")
         return te.max(value, axis=list(taps))
 
-    c = te.compute((size,), largest, name="C")
-    y = te.compute((size,), lambda i: clamp_s8(c[i], *node.attrs.q_clamp), name="y")
+    c = te.compute(shape, largest, name="C")
+    y = te.compute(shape, lambda p, o: clamp_s8(c[p, o], *node.attrs.q_clamp), name="y")
     return reduction([x], y, lanes_of(node))
 
 
@@ -73,23 +81,21 @@ def _scale(node: Node, graph: Graph) -> Requantize:
 
 
 def _average_pool(node: Node, graph: Graph) -> PrimFunc:
-    size, taps, scale = node.y.elements, reduce_axes(node), _scale(node, graph)
-    g = geometry(node)
+    shape, taps, scale = _shape(node), reduce_axes(node), _scale(node, graph)
+    pixels = len(scale.multiplier)
     x = te.placeholder((node.x.elements,), "int8", "x")
     constants = scale.placeholders()
     zero_point = node.x.zero_point
 
-    def total(i: Any) -> Any:
-        value = window(node, x, i, taps, tirx.const(zero_point, "int8"))
+    def total(p: Any, o: Any) -> Any:
+        value = window(node, x, (p, o), taps, tirx.const(zero_point, "int8"))
         return te.sum(value.astype("int32") - zero_point, axis=list(taps))
 
-    c = te.compute((size,), total, name="C")
-
-    def value(i: Any) -> Any:
-        pixel = (i // g.out_c) % g.pixels
-        return scale(c[i], *(v[pixel] for v in constants))
-
-    return reduction([x, *constants], te.compute((size,), value, name="y"), lanes_of(node))
+    c = te.compute(shape, total, name="C")
+    y = te.compute(
+        shape, lambda p, o: scale(c[p, o], *(v[p % pixels] for v in constants)), name="y"
+    )
+    return reduction([x, *constants], y, lanes_of(node))
 
 
 def _average_constants(node: Node, graph: Graph) -> dict[str, Constant]:
