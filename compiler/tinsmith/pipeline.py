@@ -12,9 +12,8 @@ from onnx import ModelProto
 from .codegen.program import Program
 from .codegen.project import read_graph, write_network, write_project
 from .codegen.report import Report, add_training, make_report, read_report, write_report
-from .codegen.schedule import kernel_library, schedule
-from .codegen.state import StateBlock
-from .codegen.training import inference_graph
+from .codegen.schedule import schedule
+from .codegen.schedule_model import Objective, schedule_model
 from .errors import CompileError
 from .frontend.model_file import ModelSource
 from .frontend.onnx_export import export_model
@@ -24,8 +23,6 @@ from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower, with_sc
 from .machine.board import Board, load_board
 from .pass_manager import PassContext, run_passes
 from .passes import fold_constant_channels
-from .plan.fit import fit
-from .plan.stripes import stripe_rows
 from .plan.timeline import draw_arena
 from .quant.calibrate import calibrate
 from .quant.correct_bias import correct_biases
@@ -109,6 +106,7 @@ def compile_model(
     exact_plan: bool = False,
     strict: bool = False,
     fold_channels: bool = True,
+    optimize: Objective = "instructions",
     bind: Mapping[str, int] | None = None,
     name: str | None = None,
     pictures: bool = True,
@@ -127,6 +125,8 @@ def compile_model(
             secret of its own that is not kept; `protect` makes those of other devices.
         ram, flash: budgets in bytes that replace the board's.
         exact_plan: prove the arena smallest, with the `plan` extra.
+        optimize: "instructions", or "ram": layers of high resolution in stripes of rows, some of
+            which are computed twice; by default only where the model does not fit without.
         fold_channels: remove channels that are proven constant or unread; exact.
         strict: every note (a slow generic kernel, a clamped bias) is an error.
         bind: sizes of dynamic dimensions but the batch. name: of the model, by default the file's.
@@ -149,10 +149,8 @@ def compile_model(
     elif scheme is not None:
         network, samples = with_scales(graph, calibrate, method, context), None
     graph = lower(network or graph, dtype, samples, method, context, scheme)
-    if graph.updates:
-        with context.step("stripe_rows"):
-            graph = stripe_rows(graph)
-    program = _schedule(graph, machine, ram or machine.ram_bytes, exact_plan, context)
+    budget = ram or machine.ram_bytes
+    program = schedule_model(graph, machine, budget, exact_plan, context, optimize)
     program = replace(program, sample=_first_sample(calibrate, program.graph))
     if strict and context.notes:
         raise CompileError("not compiled, because of --strict:\n  " + "\n  ".join(context.notes))
@@ -243,26 +241,6 @@ def load(folder: str | PathLike[str]) -> CompiledProject:
     return CompiledProject(
         folder, read_graph(folder), load_board(report.board, report.target), report
     )
-
-
-def _schedule(
-    graph: Graph, board: Board, ram_budget: int | None, exact: bool, context: PassContext
-) -> Program:
-    """The program of a graph; of a training graph both programs. Raises DoesNotFit."""
-    training = bool(graph.updates)
-    other = board.stack_bytes + (StateBlock.of(graph).bytes if training else 0)
-    budget = ram_budget - other if ram_budget else None
-    inference = inference_graph(graph) if training else graph
-    library = kernel_library(graph, board)
-    program = schedule(inference, board, budget, exact, context, library=library)
-    if training:
-        train = schedule(graph, board, budget, exact, context, library=library)
-        program = replace(program, train=train)
-    if ram_budget:
-        for part in (program, program.train):
-            if part is not None:
-                fit(part.plan, ram_budget, other_ram_bytes=other, board=board.name)
-    return program
 
 
 def _draw(folder: Path, program: Program, ram_budget: int | None, board: Board) -> None:

@@ -8,11 +8,12 @@ from typing import Annotated, cast, get_args
 import onnx
 import typer
 
+from ..codegen.schedule_model import Objective, schedule_model
 from ..errors import BadInput, CompileError
 from ..machine.board import load_board
 from ..pass_manager import PassContext
 from ..passes import fold_constant_channels
-from ..pipeline import canonical, compile_model, lower, quantize_model, schedule
+from ..pipeline import canonical, compile_model, lower, quantize_model
 from ..plan.report import arena_map
 from ..quant.quality import quality_json, quality_table
 from ..quant.ranges import Method
@@ -31,6 +32,7 @@ from .options import (
     FoldChannels,
     MethodName,
     Model,
+    Optimize,
     Quota,
     Samples,
     Timings,
@@ -60,6 +62,7 @@ def analyze(
     method: MethodName = "auto",
     bind: Bind = None,
     fold_channels: FoldChannels = True,
+    optimize: Optimize = "instructions",
     show_map: ShowMap = True,
     timings: Timings = False,
     json: AsJson = False,
@@ -71,7 +74,8 @@ def analyze(
         context = PassContext(options=options, progress=step)
         graph = canonical(model, context, bind=sizes(bind))
         graph = lower(graph, dtype, calibrate, how, context)
-        program = schedule(graph, machine, None, False, context)
+        goal = cast(Objective, optimize)
+        program = schedule_model(graph, machine, None, False, context, goal)
     rows = show.analysis_rows(program)
     if json:
         data = show.analysis_data(program, rows, board, context.notes)
@@ -182,6 +186,7 @@ def compile_(
         str | None, typer.Option(help="of the model in C; by default the file's")
     ] = None,
     fold_channels: FoldChannels = True,
+    optimize: Optimize = "instructions",
     exact: Annotated[
         bool, typer.Option("--exact-plan", help="search the smallest arena with OR-tools")
     ] = False,
@@ -216,6 +221,7 @@ def compile_(
             flash=flash,
             method=how,
             fold_channels=fold_channels,
+            optimize=cast(Objective, optimize),
             exact_plan=exact,
             strict=strict,
             bind=sizes(bind),

@@ -1,0 +1,64 @@
+"""Stripes of rows where RAM asks for them: by objective, or because the model does not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinsmith.codegen.schedule_model import schedule_model
+from tinsmith.errors import CompileError, DoesNotFit
+from tinsmith.ir.graph import Graph
+from tinsmith.ir.interpret import run
+from tinsmith.machine.board import load_board
+from tinsmith.pass_manager import PassContext
+
+from .int8_nets import Int8Net
+
+BOARD = load_board("mps2-an386")
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """An expansion to ten times the channels at the highest resolution."""
+    net = Int8Net("expanding", 5)
+    x = net.conv(net.input(1, 32, 32, 2), 4, 3)
+    x = net.conv(net.depthwise(net.conv(x, 40, 1)), 4, 1)
+    return net.build(net.conv(x, 8, 3, 4))
+
+
+def arena(graph: Graph, ram: int | None, optimize: str = "instructions") -> tuple[int, list[str]]:
+    context = PassContext()
+    program = schedule_model(graph, BOARD, ram, False, context, optimize)  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    x = rng.integers(-128, 128, graph.inputs[0].type.shape).astype(np.int8)
+    np.testing.assert_array_equal(run(program.graph, [x])[0], run(graph, [x])[0])
+    return program.plan.arena_bytes, context.notes
+
+
+def test_ram_decides(graph: Graph) -> None:
+    plain, notes = arena(graph, None)
+    assert not notes
+    assert plain > 40 * 32 * 32
+    small, notes = arena(graph, None, "ram")
+    assert not notes
+    assert small < 0.5 * plain
+    enough = plain + BOARD.stack_bytes
+    assert arena(graph, enough) == (plain, [])
+    fitted, notes = arena(graph, enough - 1)
+    assert fitted == small
+    assert len(notes) == 1
+    assert "stripes of rows" in notes[0]
+    assert "MACs more" in notes[0]
+
+
+def test_what_does_not_fit_in_stripes_either_is_told_of_the_plain_plan(graph: Graph) -> None:
+    small, _ = arena(graph, None, "ram")
+    with pytest.raises(DoesNotFit, match="the arena needs") as error:
+        arena(graph, small * 3 // 4 + BOARD.stack_bytes)
+    assert "rows" not in str(error.value.node)
+
+
+def test_an_unknown_objective_is_refused(graph: Graph) -> None:
+    with pytest.raises(CompileError, match="cannot optimise for 'speed'") as error:
+        arena(graph, None, "speed")
+    assert error.value.expected == "one of instructions, ram"
