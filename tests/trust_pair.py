@@ -127,12 +127,13 @@ def build_probe(
     if edit is not None:
         edit(secure)
     secure_firmware = link_secure(secure, board, zone or real, planned, debug=debug)
-    other = _program(folder / "nonsecure", non_secure_board(board, real), probe)
+    other = build_program(folder / "nonsecure", non_secure_board(board, real), probe)
     seal_pair(folder, real, secure_firmware, other)
     return Pair(folder, board, real, planned)
 
 
-def _program(folder: Path, board: Board, probe: Path) -> Firmware:
+def build_program(folder: Path, board: Board, probe: Path = PROBE) -> Firmware:
+    """The non-secure program `probe`, for the non-secure half of a board."""
     (folder / "harness").mkdir(parents=True)
     files = harness_files(board, [])
     for name in ("harness.h", "startup.c", "semihosting.c", "link.ld"):
