@@ -238,7 +238,11 @@ class SkipBench:
     def without(self, request: Any, trace: Sequence[int], index: int) -> Trial:
         """Skip the instruction that is `index` in the trace."""
         try:
-            self._skip(request, trace, index)
+            try:
+                self._skip(request, trace, index)
+            except Stuck:  # on a machine that stands still for a while
+                self._start()
+                self._skip(request, trace, index)
             return self._finish()
         except ConnectionError:  # QEMU ends when the core locks up
             pass

@@ -53,6 +53,12 @@ class Unary:
     gradient: GradientRule | None = None
 
 
+def _finite(y: Array) -> Array:
+    """What is divided by a scale does not overflow."""
+    most = float(np.finfo(np.float32).max)
+    return np.nan_to_num(y, posinf=most, neginf=-most)
+
+
 def record(row: Unary) -> OpDef:
     """The operator of a row. Its int8 meaning is a `lookup` of 256 entries."""
 
@@ -64,7 +70,7 @@ def record(row: Unary) -> OpDef:
         return (real(arrays[0], node.attrs).astype(np.float32),)
 
     def table_of(node: Node) -> Array:
-        return lookup_table(lambda x: np.nan_to_num(real(x, node.attrs)), node.x, node.y)
+        return lookup_table(lambda x: _finite(real(x, node.attrs)), node.x, node.y)
 
     def lower(node: Node, rewriter: Rewriter) -> None:
         constant = rewriter.constant(f"{node.name}.table", table_of(node))

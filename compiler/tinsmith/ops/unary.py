@@ -199,6 +199,7 @@ _TABLE = (
     Unary("neg", "Neg", _plain(np.negative)),
     Unary("abs", "Abs", _plain(np.abs)),
     Unary("sqrt", "Sqrt", _plain(np.sqrt), data=(0.0, 4.0)),
+    Unary("reciprocal", "Reciprocal", _plain(np.reciprocal), data=(0.25, 4.0)),
 )
 
 OPS = tuple(record(row) for row in _TABLE)

@@ -64,6 +64,7 @@ _FUNCTIONS: Mapping[str, _Function] = {
     "neg": lambda x, a, n: _f(0, n) - x,
     "abs": lambda x, a, n: magnitude(x, n),
     "sqrt": lambda x, a, n: tirx.sqrt(x),
+    "reciprocal": lambda x, a, n: _f(1, n) / x,
 }
 
 
