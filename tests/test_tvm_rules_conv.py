@@ -28,7 +28,7 @@ from tinsmith.tvm_backend.intrinsics import interleaved_order
 from tinsmith.tvm_backend.native import compile_object, llvm_target
 from tinsmith.tvm_backend.registry import rule_for
 from tinsmith.tvm_backend.rule import Site
-from tinsmith.tvm_backend.rules._sum_tiles import best_tile
+from tinsmith.tvm_backend.rules._sum_tiles import ranked_tiles
 from tinsmith.tvm_backend.run_prim_func import Library, aligned
 
 ISAS = native_isas()
@@ -231,10 +231,10 @@ def test_tiles_fit_the_registers_and_the_row() -> None:
     for registers in (14, 30):
         for columns in range(1, 40):
             for blocks in range(1, 12):
-                pixels, wide = best_tile(columns, blocks, registers)
-                assert pixels <= columns
-                assert wide <= blocks
-                assert pixels * wide + wide + 1 <= registers
+                for pixels, wide in ranked_tiles(columns, blocks, registers):
+                    assert pixels <= columns
+                    assert wide <= blocks
+                    assert pixels * wide + wide + 1 <= registers
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])

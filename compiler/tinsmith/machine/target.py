@@ -23,6 +23,7 @@ class Isa(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accumulator register. registers: vector registers that a tile may use. storage_offset: 128
     where activations inside the model are stored as uint8 = q + 128, else 0.
     cpu_flags: what /proc/cpuinfo must list for it to run on a machine.
+    tiles: (layer, pixels, vectors) found by `tinsmith tune` (`machine/tuned.py`); none in a file.
     """
 
     triple: str
@@ -33,6 +34,11 @@ class Isa(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mattr: tuple[str, ...] = ()
     storage_offset: Literal[0, 128] = 0
     cpu_flags: tuple[str, ...] = ()
+    tiles: tuple[tuple[str, int, int], ...] = ()
+
+    def tile(self, layer: str) -> tuple[int, int] | None:
+        """The tile that was found for a layer."""
+        return next(((p, v) for name, p, v in self.tiles if name == layer), None)
 
 
 class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class Rule:
         constants: packed arrays by parameter name; numpy only.
         applies: whether it can compute this node, exactly.
         scratch_bytes: temporary memory while the node runs.
+        tiles: the tiles that a sum may be computed in, (pixels, vectors), the likely best first;
+            `tile_of` says which one `build` and `constants` take. None: nothing to choose.
         lead_bytes: as `Kernel.lead_bytes`. A rule that does not say None makes no buffer noalias.
     """
 
@@ -59,4 +61,24 @@ class Rule:
     constants: Callable[[Site], Mapping[str, Constant]] = lambda site: {}
     applies: Callable[[Node, Graph], bool] = lambda node, graph: True
     scratch_bytes: Callable[[Site], int] = lambda site: 0
+    tiles: Callable[[Site], Sequence[tuple[int, int]]] = lambda site: ()
     lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
+
+
+def tile_of(site: Site, ranked: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The tile that was measured to be the best of `ranked`, or the first one."""
+    tuned = site.isa.tile(layer_name(site.node))
+    return tuned if tuned is not None and tuned in ranked else ranked[0]
+
+
+def layer_name(node: Node) -> str:
+    """What tells layers with different tiles apart: operator, element type, shapes and window."""
+    x, w = (v.type for v in node.inputs[:2])
+    shapes = "x".join(map(str, x.shape)), "x".join(map(str, w.shape))
+    parts = [node.op.name, x.dtype.value, *shapes]
+    if node.op.name == "conv2d":
+        a = node.attrs
+        for name in ("strides", "pads", "dilations"):
+            parts.append(f"{name} {','.join(map(str, getattr(a, name)))}")
+        parts.append(f"groups {a.groups}")
+    return " ".join(parts)

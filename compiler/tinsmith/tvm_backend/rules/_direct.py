@@ -16,7 +16,7 @@ from ...kernels import Constant
 from ._contraction import Contraction, tile
 from ._emit import Expr, Register, Tensor, divided, loop, tails
 from ._parallel import maybe_parallel
-from ._strips import Block, Shape, Strip, blocks, choose, strips
+from ._strips import Block, Shape, Strip, blocks, ranked_tiles, strips
 from ._taps import Windows, window_pair
 
 _CACHE_LINE = 64
@@ -27,6 +27,7 @@ class Layer:
     """A convolution, `lanes` output channels to a vector, tiles for `registers`.
 
     Without borders, strides and taps all pixels are one row; so are those of a dense layer.
+    tile: (pixels, vectors) to take instead of the likely best.
     """
 
     samples: int
@@ -37,6 +38,7 @@ class Layer:
     out_channels: int
     lanes: int
     registers: int
+    tile: tuple[int, int] | None = None
 
     @property
     def in_per_group(self) -> int:
@@ -67,7 +69,12 @@ class Layer:
 
     @cached_property
     def shape(self) -> Shape:
-        return choose(self.across.out, self.vectors, self.registers)
+        return Shape(*(self.tile or self.tiles[0]))
+
+    @property
+    def tiles(self) -> list[tuple[int, int]]:
+        """All (pixels, vectors) that fit the registers, the likely best first."""
+        return ranked_tiles(self.across.out, self.vectors, self.registers)
 
     @cached_property
     def blocks(self) -> list[Block]:

@@ -43,11 +43,16 @@ class Strip:
 
 
 def choose(pixels: int, vectors: int, registers: int) -> Shape:
-    """The tile that needs the fewest cycles for a step of the contraction over all of them.
+    """The tile that needs the fewest cycles for a step of the contraction over all of them."""
+    return Shape(*ranked_tiles(pixels, vectors, registers)[0])
+
+
+def ranked_tiles(pixels: int, vectors: int, registers: int) -> list[tuple[int, int]]:
+    """(pixels, vectors) of a tile, by the cycles of a step over all of them, fewest first.
 
     Beside the accumulators a tile needs a register per vector and one for the broadcast value.
     """
-    best: tuple[float, Shape] | None = None
+    costs: dict[tuple[int, int], float] = {}
     for v in range(1, min(vectors, _MOST_VECTORS) + 1):
         for p in range(1, min(pixels, (registers - 1 - v) // v) + 1):
             full, rest = divmod(pixels, p)
@@ -56,10 +61,8 @@ def choose(pixels: int, vectors: int, registers: int) -> Shape:
             down = blocks * across
             if left:
                 down += full * _cycles(p, left) + (_cycles(rest, left) if rest else 0)
-            if best is None or down < best[0]:
-                best = (down, Shape(p, v))
-    assert best is not None
-    return best[1]
+            costs[p, v] = down
+    return sorted(costs, key=costs.__getitem__)
 
 
 def _cycles(pixels: int, vectors: int) -> float:

@@ -11,7 +11,7 @@ from ...ir.dtypes import Array
 from ...kernels import Constant
 from ..import_tvm import T, tirx
 from ..intrinsics import TAPS, Dot, dot_product
-from ..rule import PrimFunc, Site
+from ..rule import PrimFunc, Site, tile_of
 from ._emit import Expr, Frame, Register, define, loop
 from ._epilogue import Epilogue
 from ._index import at_most, split
@@ -61,12 +61,21 @@ def tiling_of(site: Site) -> Tiling:
     weights = site.graph.constant(site.node.inputs[1])
     dot = dot_product(site.isa.dot, weights)
     channels = len(weights) // windows.groups
-    pixels, blocks = best_tile(windows.columns, -(-channels // dot.lanes), site.isa.registers)
+    pixels, blocks = tile_of(site, tiles(site))
     return Tiling(site, windows, dot, channels, pixels, blocks)
 
 
-def best_tile(columns: int, blocks: int, registers: int) -> tuple[int, int]:
-    """(pixels, blocks) with the fewest loads per dot product among those that fit the registers.
+def tiles(site: Site) -> list[tuple[int, int]]:
+    """(pixels, blocks) of all tiles that fit the registers, the likely best first."""
+    windows = windows_of(site)
+    weights = site.graph.constant(site.node.inputs[1])
+    lanes = dot_product(site.isa.dot, weights).lanes
+    channels = len(weights) // windows.groups
+    return ranked_tiles(windows.columns, -(-channels // lanes), site.isa.registers)
+
+
+def ranked_tiles(columns: int, blocks: int, registers: int) -> list[tuple[int, int]]:
+    """(pixels, blocks) that fit the registers, those with the fewest loads per dot product first.
 
     A tile with few accumulators waits for them; one that does not divide the row repeats pixels.
     """
@@ -85,7 +94,7 @@ def best_tile(columns: int, blocks: int, registers: int) -> tuple[int, int]:
         for b in range(1, blocks + 1)
         if p * b + b + 1 <= registers
     ]
-    return min(fitting, key=lambda tile: cost(*tile))
+    return sorted(fitting, key=lambda tile: cost(*tile))
 
 
 def constants(site: Site) -> Mapping[str, Constant]:

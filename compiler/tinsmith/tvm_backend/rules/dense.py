@@ -13,5 +13,6 @@ RULES = (
         constants=_sum_tiles.constants,
         applies=fits,
         scratch_bytes=_sum_tiles.scratch_bytes,
+        tiles=_sum_tiles.tiles,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,13 +11,22 @@ from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ...kernels import Constant
 from ..import_tvm import PrimFunc
-from ..rule import Rule, Site
+from ..rule import Rule, Site, tile_of
 from ._direct import Arithmetic, Layer, conv_layer, emit, row_layer, store
 from ._emit import Expr, Frame, Register, clamp_real, define
 from .float_depthwise import is_plain_depthwise
 
 
 def _layer(site: Site) -> Layer:
+    layer = _untiled(site)
+    return replace(layer, tile=tile_of(site, layer.tiles))
+
+
+def tiles(site: Site) -> list[tuple[int, int]]:
+    return _untiled(site).tiles
+
+
+def _untiled(site: Site) -> Layer:
     node, isa = site.node, site.isa
     w = node.inputs[1].type
     if node.op.name == "dense":
@@ -56,6 +66,6 @@ def applies(node: Node, graph: Graph) -> bool:
 
 
 RULES = (
-    Rule("conv2d", build, DType.FLOAT32, constants=constants, applies=applies),
-    Rule("dense", build, DType.FLOAT32, constants=constants),
+    Rule("conv2d", build, DType.FLOAT32, constants=constants, applies=applies, tiles=tiles),
+    Rule("dense", build, DType.FLOAT32, constants=constants, tiles=tiles),
 )
