@@ -28,9 +28,15 @@ TS_APART void *ts_copy(void *to, const void *from, uint32_t bytes)
     uint8_t *y = to;
     const uint8_t *x = from;
     if ((((uintptr_t)to | (uintptr_t)from) & 3u) == 0) {
-        for (; bytes >= 16; bytes -= 16) {
-            __asm__ volatile("ldmia %0!, {r3-r6}\n\tstmia %1!, {r3-r6}"
+        for (; bytes >= 64; bytes -= 64) {
+            __asm__ volatile("ldmia %0!, {r3-r6}\n\tstmia %1!, {r3-r6}\n\t"
+                             "ldmia %0!, {r3-r6}\n\tstmia %1!, {r3-r6}\n\t"
+                             "ldmia %0!, {r3-r6}\n\tstmia %1!, {r3-r6}\n\t"
+                             "ldmia %0!, {r3-r6}\n\tstmia %1!, {r3-r6}"
                              : "+r"(x), "+r"(y)::"r3", "r4", "r5", "r6", "memory");
+        }
+        for (; bytes >= 4; bytes -= 4, x += 4, y += 4) {
+            *(uint32_t *)(uintptr_t)y = *(const uint32_t *)(uintptr_t)x;
         }
     }
     for (; bytes > 0; --bytes) {
@@ -44,9 +50,11 @@ TS_APART void ts_wipe(volatile void *data, uint32_t bytes)
 {
     volatile uint32_t *word = data;
     volatile uint32_t *const end = word + bytes / 4u;
-    for (; word + 8 <= end; word += 8) {
-        word[0] = 0, word[1] = 0, word[2] = 0, word[3] = 0;
-        word[4] = 0, word[5] = 0, word[6] = 0, word[7] = 0;
+    while ((uintptr_t)end - (uintptr_t)word >= 64) {
+        __asm__ volatile("movs r3, #0\n\tmovs r4, #0\n\tmovs r5, #0\n\tmovs r6, #0\n\t"
+                         "stmia %0!, {r3-r6}\n\tstmia %0!, {r3-r6}\n\t"
+                         "stmia %0!, {r3-r6}\n\tstmia %0!, {r3-r6}"
+                         : "+r"(word)::"r3", "r4", "r5", "r6", "cc", "memory");
     }
     for (; word < end; ++word) {
         *word = 0;
