@@ -73,8 +73,10 @@ def test_a_trace_shows_int8_whatever_is_stored(resnet: Path) -> None:
 
 def test_any_number_of_threads_gives_the_same_bits(tmp_path: Path) -> None:
     require(PLAIN)
-    compile_for("kws", PLAIN, tmp_path)
+    compile_for("ic", PLAIN, tmp_path)
     project = open_project(tmp_path)
+    code = (tmp_path / kernels_object(read_report(tmp_path).c_name)).read_bytes()
+    assert b"__TVMBackendParallelLaunch" in code
     samples = inputs(project.graph)
     answers = []
     for count in (1, 2, 3):

@@ -1,6 +1,7 @@
 /* Runs the parallel loops of TVM's kernels on a fixed pool of threads: what they call in place of
- * TVM's runtime. A worker waits for the next loop by spinning, and after a while asleep. When another
- * thread of the product has the pool, a loop runs on its caller alone. */
+ * TVM's runtime. Who is there takes the next part of a loop, so a worker that the system lets wait holds
+ * up nobody. A worker waits for the next loop by spinning, and after a while asleep. When another thread
+ * of the product has the pool, a loop runs on its caller alone. */
 #define _POSIX_C_SOURCE 200809L
 #include "tinsmith/ts_parallel.h"
 
@@ -25,8 +26,10 @@ static struct {
 } job;
 
 static atomic_flag busy = ATOMIC_FLAG_INIT;
-static atomic_uint generation; /* of the job; the workers wait for the next */
-static atomic_int unfinished;  /* workers that have yet to leave the job */
+static atomic_uint generation; /* of the job, odd; the workers wait for the next */
+static atomic_uint open_job;   /* the generation that workers may enter; 0: none */
+static atomic_int inside;      /* workers that look at the job */
+static atomic_int next_task;   /* the first that nobody has taken */
 static atomic_int failed;
 static atomic_int sleeping;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -49,9 +52,13 @@ static void pause_a_little(uint32_t spins)
 #endif
 }
 
-static void run_tasks(int32_t first)
+static void run_tasks(void)
 {
-    for (int32_t task = first; task < job.env.tasks; task += threads) {
+    for (;;) {
+        const int32_t task = atomic_fetch_add(&next_task, 1);
+        if (task >= job.env.tasks) {
+            return;
+        }
         if (job.body(task, &job.env, job.closure) != 0) {
             atomic_store(&failed, 1);
         }
@@ -82,8 +89,11 @@ static void *work(void *argument)
     for (;;) {
         wait_for_change(seen);
         seen = atomic_load(&generation);
-        run_tasks(index < threads ? index : job.env.tasks);
-        atomic_fetch_sub(&unfinished, 1);
+        atomic_fetch_add(&inside, 1);
+        if (atomic_load(&open_job) == seen) {
+            run_tasks();
+        }
+        atomic_fetch_sub(&inside, 1);
     }
     return NULL;
 }
@@ -115,15 +125,18 @@ static int launch(loop_body body, void *closure, int tasks)
     job.closure = closure;
     job.env.tasks = tasks > 0 ? tasks : threads;
     atomic_store(&failed, 0);
-    atomic_store(&unfinished, workers);
-    atomic_fetch_add(&generation, 1);
+    atomic_store(&next_task, 0);
+    const unsigned current = (atomic_load(&generation) + 1) | 1u; /* never 0 */
+    atomic_store(&open_job, current);
+    atomic_store(&generation, current);
     if (atomic_load(&sleeping) > 0) {
         pthread_mutex_lock(&lock);
         pthread_cond_broadcast(&wake);
         pthread_mutex_unlock(&lock);
     }
-    run_tasks(0);
-    for (uint32_t spins = 0; atomic_load(&unfinished) > 0; ++spins) {
+    run_tasks();
+    atomic_store(&open_job, 0); /* who has not entered by now comes too late */
+    for (uint32_t spins = 0; atomic_load(&inside) > 0; ++spins) {
         pause_a_little(spins);
     }
     const int status = atomic_load(&failed) ? -1 : 0;
