@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
@@ -12,18 +12,19 @@ from onnx import ModelProto
 from .codegen.program import Program
 from .codegen.project import read_graph, write_network, write_project
 from .codegen.report import Report, add_training, make_report, read_report, write_report
+from .codegen.sample import with_sample
 from .codegen.schedule import schedule
 from .codegen.schedule_model import Objective, schedule_model
 from .errors import CompileError
 from .frontend.model_file import ModelSource
 from .frontend.onnx_export import export_model
-from .ir.dtypes import Array
 from .ir.graph import Graph
 from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower, with_scales
 from .machine.board import Board, load_board
 from .pass_manager import PassContext, run_passes
 from .passes import fold_constant_channels
 from .plan.timeline import draw_arena
+from .quant.batch import with_batch
 from .quant.calibrate import calibrate
 from .quant.correct_bias import correct_biases
 from .quant.equalize_channels import equalize_channels
@@ -108,6 +109,7 @@ def compile_model(
     fold_channels: bool = True,
     optimize: Objective = "instructions",
     bind: Mapping[str, int] | None = None,
+    batch: int = 1,
     name: str | None = None,
     pictures: bool = True,
     progress: Callable[[str], None] | None = None,
@@ -129,7 +131,8 @@ def compile_model(
             which are computed twice; by default only where the model does not fit without.
         fold_channels: remove channels that are proven constant or unread; exact.
         strict: every note (a slow generic kernel, a clamped bias) is an error.
-        bind: sizes of dynamic dimensions but the batch. name: of the model, by default the file's.
+        bind: sizes of dynamic dimensions but the batch. batch: samples that one run computes, side
+            by side. name: of the model, by default the file's.
         pictures: draw the arena, which takes a second.
 
     Raises CompileError: ImportFailure, UnsupportedModel, BadInput, DoesNotFit, MissingTool…
@@ -148,10 +151,11 @@ def compile_model(
         network = graph
     elif scheme is not None:
         network, samples = with_scales(graph, calibrate, method, context), None
-    graph = lower(network or graph, dtype, samples, method, context, scheme)
+    single = lower(network or graph, dtype, samples, method, context, scheme)
+    graph = with_batch(single, batch)
     budget = ram or machine.ram_bytes
     program = schedule_model(graph, machine, budget, exact_plan, context, optimize)
-    program = replace(program, sample=_first_sample(calibrate, program.graph))
+    program = with_sample(program, calibrate, single, batch)
     if strict and context.notes:
         raise CompileError("not compiled, because of --strict:\n  " + "\n  ".join(context.notes))
     if trust is not None:
@@ -280,10 +284,3 @@ def _report(
         add_training(report, program.train)
         report.train_ram_bytes = built.sizes.ram_bytes
     return report
-
-
-def _first_sample(samples: Samples | None, graph: Graph) -> list[Array] | None:
-    """What the self-test embeds: the first calibration sample as the device takes it."""
-    if samples is None:
-        return None
-    return [array[0] for array in read_samples(samples, graph, 1)]

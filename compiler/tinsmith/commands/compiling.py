@@ -25,6 +25,7 @@ from .console import err, out, print_json, progress, reported
 from .fine_tuned import fine_tuned_data, show_fine_tuned
 from .options import (
     AsJson,
+    Batch,
     Bind,
     Board,
     Cpu,
@@ -182,6 +183,7 @@ def compile_(
     trust_cut: TrustCut = None,
     quota: Quota = None,
     bind: Bind = None,
+    batch: Batch = 1,
     name: Annotated[
         str | None, typer.Option(help="of the model in C; by default the file's")
     ] = None,
@@ -225,6 +227,7 @@ def compile_(
             exact_plan=exact,
             strict=strict,
             bind=sizes(bind),
+            batch=batch,
             name=name,
             progress=step,
             print_after=print_graph if print_after else None,

@@ -65,6 +65,7 @@ Cpu = Annotated[
         "--cpu", metavar="TARGET", help="of a board with several; default: this machine's"
     ),
 ]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", help="samples that a run computes")]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", help="of a board whose kernels come from TVM; 1"),

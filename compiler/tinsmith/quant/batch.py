@@ -81,6 +81,30 @@ def rebatched(graph: Graph, node: Node, count: int) -> Node:
     return replace(node, inputs=inputs, outputs=outputs, attrs=attrs)
 
 
+def with_batch(graph: Graph, count: int) -> Graph:
+    """The same network over `count` samples at once, one after another along the first axis.
+
+    Raises CompileError for a network that learns, or where an operator minds its first axis.
+    """
+    if count == 1:
+        return graph
+    if count < 1 or graph.updates or not _batchable(graph):
+        raise CompileError(
+            f"the network cannot compute a batch of {count}",
+            expected="at least 1, no training, and operators that take every sample by itself",
+        )
+    nodes = [rebatched(graph, node, count) for node in graph.nodes]
+    made = {v.name: v for node in nodes for v in (*node.inputs, *node.outputs)}
+
+    def longer(value: Value) -> Value:
+        shape = value.type.shape
+        batch = Value(value.name, value.type.with_shape((shape[0] * count, *shape[1:])))
+        return made.get(value.name, batch)
+
+    inputs, outputs = tuple(map(longer, graph.inputs)), tuple(map(longer, graph.outputs))
+    return graph.with_nodes(nodes, inputs=inputs, outputs=outputs)
+
+
 def _batchable(graph: Graph) -> bool:
     """Whether no operator mixes the first axis with others.
 
