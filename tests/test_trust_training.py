@@ -255,27 +255,3 @@ def test_a_changed_image_does_not_learn(folder: Path, tmp_path: Path) -> None:
 def test_what_learns_is_not_attacked(folder: Path) -> None:
     with pytest.raises(CompileError, match="learns, and the attacks work on weights that stay"):
         read_artefacts(folder)
-
-
-def test_a_pad_blinds_no_gradient(tmp_path: Path) -> None:
-    case = Case(HOST, "coreguard-otp", "digits_dscnn", Scheme(update=(EARLY,)))
-    with pytest.raises(CompileError, match="which a pad cannot blind"):
-        case.compile(tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("scheme", "cut", "expected"),
-    [
-        (Scheme(batch=4, update=(ALL,)), None, "no sum of gradients is kept in secure memory"),
-        (Scheme(rule="stochastic", update=(PART,)), None, "random numbers"),
-        (Scheme(gradients="float32", update=(PART,)), None, "int8 gradients"),
-    ],
-    ids=["batch", "stochastic", "float32"],
-)
-def test_what_does_not_learn_says_why(
-    tmp_path: Path, scheme: Scheme, cut: str | None, expected: str
-) -> None:
-    case = Case(HOST, "withhold", "digits_dscnn", scheme)
-    with pytest.raises(CompileError, match=expected):
-        case.compile(tmp_path / "out", cut=cut)
-    assert not (tmp_path / "out").exists()

@@ -170,8 +170,8 @@ def compile_model(
         return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))
     with context.step("emit"):
         weights_bytes = write_project(folder, program)
-        if network is not None:
-            write_network(folder, network)
+        if network is not None and scheme is not None:
+            write_network(folder, network, scheme)
     if pictures:
         with context.step("draw_arena"):
             _draw(folder, program, ram or machine.ram_bytes, machine)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from .. import __version__, paths
@@ -17,6 +18,7 @@ from ..ir.graph import Graph
 from ..ir.parser import parse
 from ..ir.printer import print_graph
 from ..ops import registry
+from ..train.scheme import Scheme
 from .c_text import c_model_name
 from .emit import model_view, random_sample, render_model
 from .environment import render
@@ -25,7 +27,7 @@ from .program import Program
 GRAPH_FILE = "graph.tin"
 TRAINING_FILE = "train.tin"  # the planned training graph of a model that learns
 NETWORK_FILE = "network.tin"  # the quantised network that a model that learns came from
-SCHEME_FILE = "scheme.json"  # how a protected model learns
+SCHEME_FILE = "scheme.json"  # how it learns
 _GRAPHS = (GRAPH_FILE, TRAINING_FILE, NETWORK_FILE, SCHEME_FILE)
 SAMPLE_FILE = "sample.npz"  # the embedded sample as `run` reads it: in ONNX layout
 MANIFEST_FILE = "manifest.json"  # of a protected project, with the folders of its two images:
@@ -101,10 +103,12 @@ def write_oracle(
         raise CompileError(f"cannot write the project: {error}") from error
 
 
-def write_network(folder: Path, network: Graph) -> None:
-    """Keep what trained weights are put back into. Raises CompileError as `write_project`."""
+def write_network(folder: Path, network: Graph, scheme: Scheme) -> None:
+    """Keep what trained weights are put back into, and what of it learns. Raises CompileError as
+    `write_project`."""
     try:
         (folder / NETWORK_FILE).write_text(print_graph(network), encoding="utf-8", newline="\n")
+        (folder / SCHEME_FILE).write_bytes(msgspec.json.encode(scheme) + b"\n")
     except OSError as error:
         raise CompileError(f"cannot write the project: {error}") from error
 

@@ -7,7 +7,7 @@ as many parameters locked below it as lie above: an attacker relearns the smalle
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,8 +61,16 @@ class Site:
         return tuple(dict.fromkeys(read))
 
 
-def choose(graph: Graph, mode: Mode, cut: str | None = None) -> Site:
-    """The best site, or the one the user names. Raises TrustError with the reason there is none."""
+def choose(
+    graph: Graph,
+    mode: Mode,
+    cut: str | None = None,
+    check: Callable[[Site], None] = lambda site: None,
+) -> Site:
+    """The best site, or the one the user names. Raises TrustError with the reason there is none.
+
+    check: raises TrustError for a site that is not to be chosen.
+    """
     if graph.updates or graph.stage not in (Stage.QUANTIZED, Stage.PLANNED):
         raise TrustError(
             "only an int8 network that does not learn can be partitioned",
@@ -85,6 +93,7 @@ def choose(graph: Graph, mode: Mode, cut: str | None = None) -> Site:
             break
         try:
             site = site_at(graph, mode, place)
+            check(site)
         except TrustError as error:
             refused.append(error)
             continue

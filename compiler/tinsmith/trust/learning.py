@@ -75,6 +75,30 @@ def check_learnable(scheme: Scheme) -> None:
         )
 
 
+def cut_for(learning: Learning, mode: Mode) -> tuple[str, str]:
+    """(the best cut at which the scheme is legal, what to say where it is not the best of all).
+
+    Raises TrustError with the reason against the best cut where the scheme is legal at none.
+    """
+    reasons: list[TrustError] = []
+
+    def check(site: Site) -> None:
+        try:
+            _check(learning, site, mode)
+        except TrustError as error:
+            reasons.append(error)
+            raise
+
+    name = choose(learning.base, mode, None, check).place.value.name
+    best = choose(learning.base, mode).place.value.name
+    if name == best or not reasons:
+        return name, ""
+    return name, (
+        f"the cut is at {name} and not at {best}, where the scheme would not be legal: "
+        f"{reasons[0].message}"
+    )
+
+
 def lock_learning(
     learning: Learning, parts: Partition, key: bytes, cut: str | None
 ) -> LockedLearning:
@@ -87,8 +111,7 @@ def lock_learning(
     secret = Secret(key, site.classes.all())
     chosen = resolve(learning.scheme, learning.base)
     orders = _layer_orders(learning.base, site, secret)
-    crosses = _crosses(learning.base, site, chosen, parts.mode)
-    _check_sums(learning.base, site, chosen)
+    crosses = _check(learning, site, parts.mode)
     network, locked = parts.nonsecure, None
     if crosses:
         network, locked = authorized_network(learning.base, parts)
@@ -102,20 +125,24 @@ def lock_learning(
     secured = tuple(i for i, v in enumerate(training.state) if v in worlds.backward.state)
     graph = stripe_rows(worlds.nonsecure)
     if secured:
-        _check_optimizer(learning.scheme, site)
         graph = with_sealed_state(graph, worlds.backward)
     return LockedLearning(graph, places, secured, worlds.forward, worlds.backward)
 
 
-def _check_optimizer(scheme: Scheme, site: Site) -> None:
-    """What is sealed is what lasts: a velocity would be as large as four times the layer."""
-    if scheme.optimizer.keeps_velocity:
+def _check(learning: Learning, site: Site, mode: Mode) -> bool:
+    """Whether gradients go through the gateway. Raises TrustError where the scheme is not legal."""
+    chosen = resolve(learning.scheme, learning.base)
+    crosses = _crosses(learning.base, site, chosen, mode)
+    _check_sums(learning.base, site, chosen)
+    locked = [n for n in site.bridge if n.name in chosen and chosen[n.name].trains]
+    if locked and learning.scheme.optimizer.keeps_velocity:
         raise TrustError(
             "the layer in the secure image learns sample by sample: no sum of gradients is kept in "
             "secure memory",
-            node=", ".join(str(n.origin) for n in site.bridge),
+            node=str(locked[0].origin),
             expected="batch = 1 and momentum = 0, or a scheme without this layer",
         )
+    return crosses
 
 
 def _training_graph(

@@ -49,13 +49,12 @@ def write_learning(folder: Path, learning: Learning, locked: LockedLearning, key
     """Keep how a project learns, and where its state lies; `key` with what of it is secured.
 
     Raises CompileError when the files cannot be written."""
-    write_network(folder, learning.network)
+    write_network(folder, learning.network, learning.scheme)
     named = {f"state{i}": order for i, order in enumerate(locked.orders)}
     if locked.secured:
         named |= {_SECURED: np.array(locked.secured), _KEY: np.frombuffer(key, np.uint8)}
     path = folder / SECURE_FOLDER / ORDERS_FILE
     try:
-        (folder / SCHEME_FILE).write_bytes(msgspec.json.encode(learning.scheme) + b"\n")
         np.savez(path, **named)  # pyright: ignore[reportArgumentType] — of any name
     except OSError as error:
         raise CompileError(f"cannot write the project: {error}") from error
@@ -69,7 +68,7 @@ def read_learning(folder: Path) -> Learning:
         raise CompileError(
             f"{folder} does not say how its model learns: {error}",
             expected=f"a folder with {SCHEME_FILE}",
-            hint="compile the model with --train and --trust, then protect that",
+            hint="compile the model with --train again, then protect that",
         ) from error
     return learning_of(read_network(folder), read_training_graph(folder), scheme)
 

@@ -65,9 +65,7 @@ def partition(graph: Graph, mode: str, key: bytes, cut: str | None = None) -> Pa
     Raises CompileError for an unknown mode or a bad key, TrustError where the network has no legal
     cut, or not that one.
     """
-    known: Mode | None = next((m for m in MODES if m == mode), None)
-    if known is None:
-        raise CompileError(f"unknown trust mode {mode!r}", expected=", ".join(MODES))
+    known = known_mode(mode)
     check_key(key)
     site = choose(graph, known, cut)
     secret = Secret(key, site.classes.all())
@@ -75,6 +73,14 @@ def partition(graph: Graph, mode: str, key: bytes, cut: str | None = None) -> Pa
     for part in (nonsecure, *secure):
         verify(part, f"after {NAME}")
     return Partition(known, nonsecure, secure, _report(site))
+
+
+def known_mode(mode: str) -> Mode:
+    """Raises CompileError for a mode that there is not."""
+    known: Mode | None = next((m for m in MODES if m == mode), None)
+    if known is None:
+        raise CompileError(f"unknown trust mode {mode!r}", expected=", ".join(MODES))
+    return known
 
 
 def _report(site: Site) -> Cut:

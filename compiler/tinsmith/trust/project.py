@@ -119,7 +119,9 @@ def write_protected(
     """
     given = list(sample) if sample is not None else random_sample(graph)
     with context.step("partition"):
-        divided, locked = divide_model(graph, protection.mode, device.key, protection.cut, learning)
+        divided, locked = divide_model(
+            graph, protection.mode, device.key, protection.cut, learning, context
+        )
     nonsecure = nonsecure_program(divided.nonsecure, locked, board, context)
     nonsecure = replace(nonsecure, sample=given, expected=run(graph, given))
     secure = secure_programs(divided, locked, board, context)

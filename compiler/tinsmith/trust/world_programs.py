@@ -10,12 +10,17 @@ from ..codegen.training import inference_graph
 from ..ir.graph import Graph, Stage
 from ..machine.board import Board
 from ..pass_manager import PassContext
-from .learning import Learning, LockedLearning, lock_learning
-from .partition import Partition, partition
+from .learning import Learning, LockedLearning, cut_for, lock_learning
+from .partition import Partition, known_mode, partition
 
 
 def divide_model(
-    graph: Graph, mode: str, key: bytes, cut: str | None, learning: Learning | None
+    graph: Graph,
+    mode: str,
+    key: bytes,
+    cut: str | None,
+    learning: Learning | None,
+    context: PassContext,
 ) -> tuple[Partition, LockedLearning | None]:
     """The worlds of a model, and of one that learns its training graphs. key: the device's.
 
@@ -24,6 +29,10 @@ def divide_model(
     if learning is None:
         graph = replace(graph, stage=Stage.QUANTIZED)
         return partition(graph, mode, key, cut), None
+    if cut is None:
+        cut, note = cut_for(learning, known_mode(mode))
+        if note:
+            context.note(note)
     divided = partition(learning.base, mode, key, cut)
     return divided, lock_learning(learning, divided, key, cut)
 
@@ -35,13 +44,18 @@ def nonsecure_program(
     if locked is None:
         return schedule(graph, board, None, False, context)
     program = schedule(inference_graph(locked.graph), board, None, False, context)
-    return replace(program, train=schedule(locked.graph, board, None, False, context))
+    train = schedule(locked.graph, board, None, False, context, library=program.library)
+    return replace(program, train=train)
 
 
 def secure_programs(
     divided: Partition, locked: LockedLearning | None, board: Board, context: PassContext
 ) -> list[Program]:
-    """One per call of an inference; the second call of a step is the training half of the first."""
+    """One per call of an inference; the second call of a step is the training half of the first.
+
+    In portable C on every board: what the secure world trusts stays small.
+    """
+    board = board.portable
     if locked is None or locked.forward is None or locked.backward is None:
         return [schedule(part, board, None, False, context) for part in divided.secure]
     program = schedule(locked.forward, board, None, False, context)
