@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from tinsmith.cli import app
 from tinsmith.codegen.project import SECURE_FOLDER
 from tinsmith.errors import BadInput, CompileError, NotAuthentic
+from tinsmith.runner.execute import PowerCut
 from tinsmith.runner.learnt import boot
 from tinsmith.runner.protocol import Command, Sample
+from tinsmith.runner.store import CUT_AFTER, CUT_BEFORE, CUT_DURING
 from tinsmith.runner.training import open_training
 from tinsmith.toolchain import secure_image
 from tinsmith.trust import keys
@@ -113,6 +115,24 @@ def test_without_an_authentic_slot_the_state_is_that_of_compile_time(
     forge(store, 1, flipped(HEADER))
     with pytest.raises(NotAuthentic, match="the device uses commit 1"):
         store.load()
+
+
+def test_power_may_fail_in_a_commit(owner: Owner) -> None:
+    """Around the tag and the last words, before, in the middle of and after an operation: the old
+    state or the new one, both authentic."""
+    training = owner.training
+    states = [moved(training, by) for by in (1, 2)]
+    operations = commit(training, states[0]).commit(states[1]).operations
+    seen: set[int] = set()
+    for operation in (1, 3, operations // 2, *range(operations - 8, operations + 1)):
+        for place in (CUT_BEFORE, CUT_DURING, CUT_AFTER)[operation % 2 :]:
+            store = commit(training, states[0])
+            with pytest.raises(PowerCut):
+                store.commit(states[1], (operation, place))
+            status, counter, state = started(store)
+            assert (status, same(state, states[counter - 1])) == (0, True), operation
+            seen.add(counter)
+    assert seen == {1, 2}
 
 
 def test_the_slot_of_another_device_is_refused(owner: Owner) -> None:

@@ -22,7 +22,7 @@ void ts_hmac_finish(ts_hmac *mac, uint8_t code[TS_MAC_BYTES]);
 uint32_t ts_macs_differ(const volatile uint8_t *a, const volatile uint8_t *b);
 
 /* The key of this device's updates: of stores, deltas and states that leave the secure world. From
- * the root secret, the model and the device (trust/keys.py); generated, in the secure image alone. */
+ * the root secret, the model and the device (trust/keys.py); generated, in this image alone. */
 extern const volatile uint8_t ts_update_key[TS_MAC_KEY_BYTES];
 
 #endif
