@@ -115,6 +115,11 @@ class Board:
         """Whether its programs run on this machine as they are."""
         return self.is_host and not self.toolchain and same_architecture(self.target)
 
+    @property
+    def portable(self) -> Board:
+        """The same board for kernels in portable C alone."""
+        return replace(self, target=replace(self.target, tvm=None))
+
 
 @cache
 def load_board(name: str, cpu: str | None = None) -> Board:
