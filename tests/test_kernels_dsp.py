@@ -59,6 +59,8 @@ MORE = {
         _conv("dw_wide_stride", (1, 260, 4, 4), 260, (3, 3), groups=260, strides=(2, 2), pads=SAME),
         _conv("dw_small", (1, 4, 2, 2), 4, (5, 5), groups=4, pads=(2, 2, 2, 2)),
         _conv("dw_grow", (1, 4, 5, 5), 4, (3, 3), groups=4, pads=(2, 2, 2, 2)),
+        _conv("winograd", (1, 8, 8, 16), 6, (3, 3), pads=SAME),
+        _conv("winograd_shifted", (1, 12, 11, 8), 4, (3, 3), pads=(3, 1, 0, 1)),
         _conv("same_8", (1, 8, 9, 7), 6, (3, 3), pads=SAME),
     ),
 }

@@ -51,6 +51,16 @@ def test_ram_decides(graph: Graph) -> None:
     assert "MACs more" in notes[0]
 
 
+def test_kernels_of_less_scratch_come_before_stripes() -> None:
+    net = Int8Net("squares", 5)
+    x = net.conv(net.input(1, 16, 16, 16), 16, 3)
+    graph = net.build(net.pool("average_pool", x, 2, 2))
+    plain, _ = arena(graph, None)
+    lean, notes = arena(graph, plain + BOARD.stack_bytes - 1)
+    assert lean < plain
+    assert not notes
+
+
 def test_what_does_not_fit_in_stripes_either_is_told_of_the_plain_plan(graph: Graph) -> None:
     small, _ = arena(graph, None, "ram")
     with pytest.raises(DoesNotFit, match="the arena needs") as error:
@@ -61,4 +71,4 @@ def test_what_does_not_fit_in_stripes_either_is_told_of_the_plain_plan(graph: Gr
 def test_an_unknown_objective_is_refused(graph: Graph) -> None:
     with pytest.raises(CompileError, match="cannot optimise for 'speed'") as error:
         arena(graph, None, "speed")
-    assert error.value.expected == "one of instructions, ram"
+    assert error.value.expected == "one of instructions, flash, ram"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tinsmith.errors import CompileError
 from tinsmith.ir.graph import Graph
 from tinsmith.kernels import registry
-from tinsmith.kernels.kernel import Kernel
-from tinsmith.kernels.select import generic_kernels, select_kernels
+from tinsmith.kernels.kernel import Constant, Kernel
+from tinsmith.kernels.select import FREE, Prices, generic_kernels, select_kernels
 from tinsmith.machine.target import load_target
 
 from .int8_nets import Int8Net
@@ -47,6 +48,37 @@ def test_the_cheapest_kernel_that_applies_is_chosen() -> None:
     assert [c.kernel.name for c in chosen] == ["cheap", "cheap"]
     chosen = select_kernels(graph, load_target("cortex-m4"), pool)
     assert [c.kernel.name for c in chosen] == ["needs_dsp", "needs_dsp"]
+
+
+def test_flash_has_a_price() -> None:
+    """Two forms of a kernel: the fast one saves 900 instructions for 36 bytes more."""
+    graph = _conv_net()
+    (base,) = (k for k in registry() if k.name == "conv2d_s8")
+
+    def form(name: str, cost: float, size: int) -> Kernel:
+        array = np.zeros(size, np.int8)
+        return replace(
+            base,
+            name=name,
+            instructions=lambda node, graph: cost,
+            constants=lambda node, graph: {"w": Constant(array)},
+            scratch_bytes=lambda node, graph: 100 if name == "fast" else 0,
+        )
+
+    pool = [form("fast", 100.0, 40), form("small", 1000.0, 4)]
+    m0 = load_target("cortex-m0")
+
+    def chosen(prices: Prices = FREE, room: int | None = None) -> set[str]:
+        return {c.kernel.name for c in select_kernels(graph, m0, pool, prices=prices, room=room)}
+
+    assert chosen() == {"fast"}
+    assert chosen(Prices(flash=24.0)) == {"fast"}
+    assert chosen(Prices(flash=26.0)) == {"small"}
+    assert chosen(Prices(scratch=8.0)) == {"fast"}
+    assert chosen(Prices(scratch=10.0)) == {"small"}
+    assert chosen(room=80) == {"fast"}
+    assert chosen(room=79) == {"small"}
+    assert chosen(room=1) == {"small"}  # the linker will say that it does not fit
 
 
 def test_generic_kernels_are_noted_where_tuned_ones_exist() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Node, Stage, Value
 from ..ir.verify import verify
 from ..kernels import registry
-from ..kernels.select import generic_kernels, select_kernels
+from ..kernels.kernel import Kernel, KernelCall
+from ..kernels.select import FREE, Prices, generic_kernels, select_kernels
 from ..machine.board import Board
 from ..pass_manager import PassContext
 from ..plan.arena import plan_arena
@@ -18,6 +20,8 @@ from ..tvm_backend.cuda.kernels import CudaLibrary, cuda_kernels
 from ..tvm_backend.kernels import KernelLibrary, stored_with_offset, tvm_kernels
 from .c_text import c_model_name
 from .program import Program
+
+CODE_BYTES = 96 * 1024  # of a board's flash that constants leave to the program
 
 
 def schedule(
@@ -30,11 +34,13 @@ def schedule(
     enough: int = 0,
     room: int | None = None,
     library: KernelLibrary | None = None,
+    prices: Prices = FREE,
 ) -> Program:
     """Kernels, order and arena: the PLANNED graph with all that the generator needs.
 
     enough, room: as `plan_arena` takes them. library: where TVM's kernels for this board go, to
-    share it with another program; None: one of its own.
+    share it with another program; None: one of its own. prices: of memory, when kernels are chosen;
+    flash gets one of its own where the board has too little for the fastest kernels.
     """
     with context.step("select_kernels"):
         library = library or kernel_library(graph, board)
@@ -45,7 +51,7 @@ def schedule(
         cuda = CudaLibrary(board.target.cuda) if board.target.cuda else None
         if cuda is not None:
             pool = tuple(cuda_kernels())
-        calls = {c.node.name: c for c in select_kernels(graph, board.target, pool)}
+        calls = {c.node.name: c for c in _chosen(graph, board, pool, prices)}
     for text in generic_kernels(list(calls.values()), board.target):
         context.note(text)
 
@@ -75,6 +81,11 @@ def schedule(
     ):
         context.note(f"target {board.target.name} has no FPU: float32 runs in software, slowly")
     return Program(graph, ordered, plan, library=library, stored=stored, cuda=cuda)
+
+
+def _chosen(graph: Graph, board: Board, pool: Sequence[Kernel], prices: Prices) -> list[KernelCall]:
+    room = board.flash_bytes - CODE_BYTES if board.flash_bytes else None
+    return select_kernels(graph, board.target, pool, prices=prices, room=room)
 
 
 def kernel_library(graph: Graph, board: Board) -> KernelLibrary | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
 from ..errors import CompileError, DoesNotFit
 from ..ir.graph import Graph
+from ..kernels.select import FREE, SCRATCH_PRICES, SMALL_FLASH, Prices
 from ..machine.board import Board
 from ..pass_manager import PassContext
 from ..plan.fit import fit
@@ -16,8 +18,8 @@ from .schedule import kernel_library, schedule
 from .state import StateBlock
 from .training import inference_graph
 
-Objective = Literal["instructions", "ram"]
-OBJECTIVES: tuple[Objective, ...] = ("instructions", "ram")
+Objective = Literal["instructions", "flash", "ram"]
+OBJECTIVES: tuple[Objective, ...] = ("instructions", "flash", "ram")
 
 
 def schedule_model(
@@ -30,8 +32,9 @@ def schedule_model(
 ) -> Program:
     """The program of a graph; of a training graph both programs, always in stripes.
 
-    optimize: "ram" lets layers of high resolution run in stripes; "instructions" only where the
-    model does not fit otherwise, which becomes a note. ram_budget: bytes; None: any.
+    optimize: "flash" keeps weights at about their int8 size. "ram" lets layers of high resolution
+    run in stripes; the others only where the model does not fit otherwise, not even with the
+    kernels that need less scratch, which becomes a note. ram_budget: bytes; None: any.
 
     Raises DoesNotFit, CompileError for an unknown objective.
     """
@@ -39,16 +42,17 @@ def schedule_model(
         raise CompileError(
             f"cannot optimise for {optimize!r}", expected=f"one of {', '.join(OBJECTIVES)}"
         )
+    prices = SMALL_FLASH if optimize == "flash" else FREE
     if graph.updates or optimize == "ram":
-        return _fitted(_striped(graph, context), board, ram_budget, exact, context)
+        return _fitted(_striped(graph, context), board, ram_budget, exact, context, prices)
     try:
-        return _fitted(graph, board, ram_budget, exact, context)
+        return _fitted(graph, board, ram_budget, exact, context, prices)
     except DoesNotFit as error:
         striped = _striped(graph, context)
         if striped is graph:
             raise
         try:
-            program = _fitted(striped, board, ram_budget, exact, context)
+            program = _fitted(striped, board, ram_budget, exact, context, prices)
         except DoesNotFit:
             raise error from None  # it names a layer that the user knows
     more = _macs(striped) - _macs(graph)
@@ -65,16 +69,43 @@ def _striped(graph: Graph, context: PassContext) -> Graph:
 
 
 def _fitted(
-    graph: Graph, board: Board, ram_budget: int | None, exact: bool, context: PassContext
+    graph: Graph,
+    board: Board,
+    ram_budget: int | None,
+    exact: bool,
+    context: PassContext,
+    prices: Prices,
+) -> Program:
+    """With the fastest kernels, or where they do not fit with those that need less scratch."""
+    notes = list(context.notes)
+    try:
+        return _scheduled(graph, board, ram_budget, exact, context, prices)
+    except DoesNotFit as error:
+        for price in SCRATCH_PRICES:
+            context.notes[:] = notes  # without those on kernels that were given up
+            lean = replace(prices, scratch=price)
+            with suppress(DoesNotFit):
+                return _scheduled(graph, board, ram_budget, exact, context, lean)
+        context.notes[:] = notes
+        raise error
+
+
+def _scheduled(
+    graph: Graph,
+    board: Board,
+    ram_budget: int | None,
+    exact: bool,
+    context: PassContext,
+    prices: Prices,
 ) -> Program:
     training = bool(graph.updates)
     other = board.stack_bytes + (StateBlock.of(graph).bytes if training else 0)
     budget = ram_budget - other if ram_budget else None
     inference = inference_graph(graph) if training else graph
     library = kernel_library(graph, board)
-    program = schedule(inference, board, budget, exact, context, library=library)
+    program = schedule(inference, board, budget, exact, context, library=library, prices=prices)
     if training:
-        train = schedule(graph, board, budget, exact, context, library=library)
+        train = schedule(graph, board, budget, exact, context, library=library, prices=prices)
         program = replace(program, train=train)
     if ram_budget:
         for part in (program, program.train):

@@ -1,8 +1,14 @@
-"""Chooses the kernel of every node: the cheapest one that the target can run."""
+"""Chooses the kernel of every node: the cheapest one that the target can run.
+
+Cheapest in instructions. Faster kernels often want their weights in a larger form, or more
+scratch, so a byte of either may have a price in instructions: none by default, more where memory
+matters more or a model would not fit otherwise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from ..errors import CompileError
 from ..ir.dtypes import DType
@@ -11,16 +17,49 @@ from ..machine.target import Target
 from . import registry
 from .kernel import Kernel, KernelCall
 
+_HIGHEST_PRICE = 2.0**20  # beyond it no kernel is given up for another
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a byte is worth, in instructions of an inference."""
+
+    flash: float = 0.0
+    scratch: float = 0.0
+
+    def of(self, call: KernelCall, graph: Graph) -> float:
+        """What a call costs, with its memory."""
+        instructions = call.kernel.instructions(call.node, graph)
+        return instructions + self.flash * _bytes([call]) + self.scratch * call.scratch_bytes
+
+
+FREE = Prices()
+SMALL_FLASH = Prices(flash=128.0)  # weights stay at about their int8 size
+SCRATCH_PRICES = (16.0, 128.0, 1024.0)  # to try where the arena does not fit
+
 
 def select_kernels(
-    graph: Graph, target: Target, kernels: Sequence[Kernel] | None = None
+    graph: Graph,
+    target: Target,
+    kernels: Sequence[Kernel] | None = None,
+    *,
+    prices: Prices = FREE,
+    room: int | None = None,
 ) -> list[KernelCall]:
     """One call per node in graph order; views get none, they share their input's bytes.
+
+    room: bytes that the constants of all calls may have; the price of flash doubles until they fit,
+    or until no kernel is given up for another.
 
     Raises CompileError naming the first node that has no kernel.
     """
     pool = registry() if kernels is None else kernels
-    return [_call(n, graph, target, pool) for n in graph.nodes if not n.op.is_view]
+    nodes = [n for n in graph.nodes if not n.op.is_view]
+    calls = [_call(n, graph, target, pool, prices) for n in nodes]
+    while room is not None and _bytes(calls) > room and prices.flash < _HIGHEST_PRICE:
+        prices = replace(prices, flash=max(1.0, 2 * prices.flash))
+        calls = [_call(n, graph, target, pool, prices) for n in nodes]
+    return calls
 
 
 def candidates(
@@ -61,7 +100,13 @@ def generic_kernels(calls: Iterable[KernelCall], target: Target) -> Iterator[str
             )
 
 
-def _call(node: Node, graph: Graph, target: Target, kernels: Sequence[Kernel]) -> KernelCall:
+def _bytes(calls: Iterable[KernelCall]) -> int:
+    return sum(c.array.nbytes for call in calls for c in call.constants.values())
+
+
+def _call(
+    node: Node, graph: Graph, target: Target, kernels: Sequence[Kernel], prices: Prices
+) -> KernelCall:
     fitting = candidates(node, graph, target.features, kernels)
     if not fitting:
         raise CompileError(
@@ -71,6 +116,11 @@ def _call(node: Node, graph: Graph, target: Target, kernels: Sequence[Kernel]) -
             hint="`tinsmith ops` says which operators have an int8 form; try --dtype float32",
             where="select_kernels",
         )
-    kernel = fitting[0]
-    constants = kernel.constants(node, graph)
-    return KernelCall(node, kernel, constants, kernel.scratch_bytes(node, graph))
+
+    def bound(kernel: Kernel) -> KernelCall:
+        constants = kernel.constants(node, graph)
+        return KernelCall(node, kernel, constants, kernel.scratch_bytes(node, graph))
+
+    if prices == FREE:
+        return bound(fitting[0])
+    return min((bound(k) for k in fitting), key=lambda call: prices.of(call, graph))
