@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,6 +153,35 @@ def test_the_machine_code_has_the_instructions(small: CompiledProject, tmp_path:
     assert ".target sm_86" in text
     assert re.search(r"wmma\.mma\.sync\S*\.s32\.s8\.s8\.s32", text)
     assert "dp4a.s32.s32" in text
+
+
+@needs_nvcc
+def test_the_benchmark_times_both_ways(small: CompiledProject) -> None:
+    """In a process of its own, where the emulated driver is found."""
+    script = (
+        "from tests.benchmarks.bench_cuda import Ours, PLACES, interleave\n"
+        "from tinsmith.runner.project import open_project\n"
+        f"calls = Ours(open_project({str(small.folder)!r})).calls\n"
+        "print(interleave([calls[p] for p in PLACES], rounds=1).min() > 0)\n"
+    )
+    program = [sys.executable, "-c", script]
+    with _gpu(small):
+        done = subprocess.run(
+            program, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        )
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_the_benchmark_without_a_gpu(tmp_path: Path) -> None:
+    if Path("/proc/driver/nvidia").exists():
+        pytest.skip("this machine has a driver")
+    shared_models()
+    script = Path(__file__).parent / "benchmarks" / "bench_cuda.py"
+    only = ["--no-torch", "--only", "/ad", "--batches", "1", "-o", str(tmp_path)]
+    program = [sys.executable, str(script), *only]
+    done = subprocess.run(program, check=False, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "there is no NVIDIA driver" in done.stderr
 
 
 def test_without_nvcc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+// Tensor cores are in cuda_shim.h.

@@ -17,7 +17,13 @@ from ..machine.board import board_names, load_board
 from ..machine.target import Target, load_target, target_names
 
 # Python packages that only some uses need, and the extra that brings each.
-EXTRAS = {"onnxruntime": "dev", "torch": "train", "apache-tvm": "tvm", "ortools": "plan"}
+EXTRAS = {
+    "onnxruntime": "dev",
+    "torch": "train",
+    "apache-tvm": "tvm",
+    "nvidia-cuda-nvcc": "cuda",
+    "ortools": "plan",
+}
 
 
 @dataclass(frozen=True)
