@@ -69,12 +69,19 @@ def intrinsic(dtype: str, name: str, *operands: Expr) -> Expr:
     return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(name), *operands, dtype=dtype)
 
 
-def upper_half(a: Expr, b: Expr, lanes: int) -> Expr:
-    """hi32(a·b) of vectors of int32.
+def upper_shift(lanes: int) -> int:
+    """What `upper_part` shifts by."""
+    return 31 if lanes == 4 else 32
 
-    Even and odd lanes by themselves, as x86 multiplies them: LLVM, given the plain product, first
-    moves lanes of 32 bits to places of 64 and back.
+
+def upper_part(a: Expr, b: Expr, lanes: int) -> Expr:
+    """(a·b) >> `upper_shift` of vectors of int32, rounded down; b is not negative.
+
+    On x86 even and odd lanes by themselves, as it multiplies them: LLVM, given the plain product,
+    first moves lanes of 32 bits to places of 64 and back. On Arm one instruction, which doubles.
     """
+    if lanes == 4:
+        return intrinsic("int32x4", "llvm.aarch64.neon.sqdmulh.v4i32", a, b)
     products = [
         x * y for x, y in zip(_even_and_odd(a, lanes), _even_and_odd(b, lanes), strict=True)
     ]
@@ -91,17 +98,17 @@ def _even_and_odd(value: Expr, lanes: int) -> tuple[Expr, Expr]:
 
 def saturating_pack(values: Sequence[Expr], lanes: int, dtype: str) -> Expr:
     """Four vectors of int32 in `interleaved_order` → 4·lanes "int8" or "uint8", in order."""
-    if lanes == 4:  # natural order: saturation and narrowing are one instruction on Arm
-        least, most = (0, 255) if dtype == "uint8" else (-128, 127)
-        both = shuffle(values, range(16))
-        low, high = (T.broadcast(T.int32(bound), 16) for bound in (least, most))
-        return tirx.max(tirx.min(both, high), low).astype(f"{dtype}x16")
-    words, bytes_ = _PACKS[lanes], "packuswb" if dtype == "uint8" else "packsswb"
+    if lanes == 4:
+        narrow = "sqxtun" if dtype == "uint8" else "sqxtn"
+        words = [intrinsic("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in values]
+        both = [shuffle(words[i : i + 2], range(8)) for i in (0, 2)]
+        halves = [intrinsic("int8x8", f"llvm.aarch64.neon.{narrow}.v8i8", v) for v in both]
+        return T.reinterpret(f"{dtype}x16", shuffle(halves, range(16)))
+    pack, bytes_ = _PACKS[lanes], "packuswb" if dtype == "uint8" else "packsswb"
     halves = [
-        intrinsic(f"int16x{2 * lanes}", words.format("packssdw"), *values[i : i + 2])
-        for i in (0, 2)
+        intrinsic(f"int16x{2 * lanes}", pack.format("packssdw"), *values[i : i + 2]) for i in (0, 2)
     ]
-    packed = intrinsic(f"int8x{4 * lanes}", words.format(bytes_), *halves)
+    packed = intrinsic(f"int8x{4 * lanes}", pack.format(bytes_), *halves)
     return T.reinterpret(f"{dtype}x{4 * lanes}", packed)
 
 

@@ -96,7 +96,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
 def main(isa: Isa) -> None:
     """What is tested: serialising, and compiling everything that the rules use of LLVM."""
     from .import_tvm import T, ir_builder, tvm
-    from .intrinsics import TAPS, dot_product, saturating_pack, upper_half
+    from .intrinsics import TAPS, dot_product, saturating_pack, upper_part
     from .native import compile_object
 
     dot = dot_product(isa.dot, np.zeros(1, np.int8))
@@ -113,7 +113,7 @@ def main(isa: Isa) -> None:
         first = dot.add(zero, four, weights)
         taps = dot.interleave([x[T.ramp(t * width, 1, width)] for t in range(TAPS)])
         sums = [dot.add(first, quad, weights) for quad in taps]
-        packed = saturating_pack([upper_half(s, first, lanes) for s in sums], lanes, "uint8")
+        packed = saturating_pack([upper_part(s, first, lanes) for s in sums], lanes, "uint8")
         T.buffer_store(y, packed, [T.ramp(0, 1, width)])
     function = builder.get()
     tvm.ir.load_json(tvm.ir.save_json(function))

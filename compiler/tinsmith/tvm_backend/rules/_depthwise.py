@@ -21,9 +21,9 @@ from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ...kernels import Constant
 from ...ops.conv2d import is_depthwise
-from ..import_tvm import T
+from ..import_tvm import PrimFunc, T
 from ..intrinsics import TAPS, Dot, dot_product, interleaved_order
-from ..rule import PrimFunc, Site
+from ..rule import Site
 from ._emit import Expr, Frame, Register, define, loop
 from ._epilogue import Epilogue, fits
 from ._index import at_most, split

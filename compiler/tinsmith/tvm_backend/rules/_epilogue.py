@@ -3,9 +3,9 @@
 The accumulators start at the bias less what the input's zero point and storage offset add, mod
 2^32; the true sum fits int32, so it comes out exactly however the parts wrap.
 
-narrow: where every total shift s is at least 33, (acc·m + 2^(s−1)) >> s equals
-(hi32(acc·m) + 2^(s−33)) >> (s − 32), hi32 the upper half of the product: what is below 2^32 cannot
-reach a rounding constant that is a multiple of it. The zero point rides on the constant.
+narrow: where every total shift s is more than u = 31 or 32, (acc·m + 2^(s−1)) >> s equals
+(((acc·m) >> u) + 2^(s−1−u)) >> (s − u): what is below 2^u cannot reach a rounding constant that is
+a multiple of it. The zero point rides on the constant. u is what the instruction set is good at.
 wide: the same in int64, for any shift.
 """
 
@@ -21,12 +21,12 @@ from ...ir.graph import Graph, Node
 from ...kernels import Constant
 from ...quant.arithmetic import INT32_MAX, accumulator_bounds
 from ..import_tvm import Expr, tirx
-from ..intrinsics import saturating_pack, upper_half
+from ..intrinsics import saturating_pack, upper_part, upper_shift
 from ..requantize import cast, clamp_of, constant, right_shifts
 from ..rule import Site
 from ._emit import Frame
 
-_LEAST, _MOST = 33, 54  # total shifts of the narrow form: 255 << (54 − 32) leaves room in int32
+_LEAST, _MOST = 33, 53  # total shifts of the narrow form: 255 << (53 − 31) leaves room in int32
 _ALIGNMENT = 64
 
 
@@ -54,9 +54,9 @@ class Epilogue:
         tables = {"start": self._start().astype(np.int32), "multiplier": multiplier}
         if self.narrow:
             zero_point = clamp_of(self.site).zero_point
-            rounding = (np.int64(1) << (right - _LEAST)) + (zero_point << (right - 32))
-            tables |= {"rounding": rounding.astype(np.int32)}
-            tables |= {"shift": (right - 32).astype(np.int32)}
+            rest = right - upper_shift(self.site.isa.lanes)
+            rounding = (np.int64(1) << (rest - 1)) + (zero_point << rest)
+            tables |= {"rounding": rounding.astype(np.int32), "shift": rest.astype(np.int32)}
         else:
             tables |= {"rounding": np.int64(1) << (right - 1), "shift": right}
         return {
@@ -90,7 +90,7 @@ class Epilogue:
         names = ("multiplier", "rounding", "shift")
         m, rounding, shift = (frame.constants[n].raw(lane, lanes) for n in names)
         if self.narrow:
-            return (upper_half(acc, m, lanes) + rounding) >> shift
+            return (upper_part(acc, m, lanes) + rounding) >> shift
         product = cast(acc, "int64") * cast(m, "int64")
         value = cast((product + rounding) >> shift, "int32")
         return value + constant(clamp_of(self.site).zero_point, value)

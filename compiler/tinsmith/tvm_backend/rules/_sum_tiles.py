@@ -9,9 +9,9 @@ import numpy as np
 
 from ...ir.dtypes import Array
 from ...kernels import Constant
-from ..import_tvm import T, tirx
-from ..intrinsics import TAPS, Dot, dot_product
-from ..rule import PrimFunc, Site, tile_of
+from ..import_tvm import PrimFunc, T, tirx
+from ..intrinsics import TAPS, Dot, dot_product, interleaved_order
+from ..rule import Site, tile_of
 from ._emit import Expr, Frame, Register, define, loop
 from ._epilogue import Epilogue
 from ._index import at_most, split
@@ -19,6 +19,7 @@ from ._parallel import maybe_parallel
 from ._sum_windows import Source, Windows, needs_copy, source, windows_of
 
 _CACHED_WEIGHTS = 24 * 1024  # that stay in the first-level cache while all pixels pass
+_ENDING, _ENDING_IN_FOURS = 9, 7  # instructions from a vector of sums to outputs
 _LATENCY = 10  # accumulators that keep the dot-product units busy
 
 
@@ -51,6 +52,21 @@ class Tiling:
         return self.total - self.whole * self.blocks
 
     @property
+    def in_fours(self) -> bool:
+        """Whether the blocks of whole tiles are stored four at a time, as one longer vector."""
+        return self.blocks % TAPS == 0
+
+    @property
+    def order(self) -> Array:
+        """[total · lanes]: the channel of a group that each lane has, −1 where there is none."""
+        lane = np.arange(self.total * self.dot.lanes)
+        if self.in_fours:
+            four = interleaved_order(self.dot.lanes).ravel()
+            end = self.whole * self.blocks * self.dot.lanes
+            lane[:end] = (lane[:end].reshape(-1, len(four)))[:, four].ravel()
+        return np.where(lane < self.channels, lane, -1)
+
+    @property
     def depth(self) -> int:
         """Steps of four bytes of one window."""
         return self.windows.filter_rows * self.windows.runs * self.windows.steps
@@ -71,13 +87,17 @@ def tiles(site: Site) -> list[tuple[int, int]]:
     weights = site.graph.constant(site.node.inputs[1])
     lanes = dot_product(site.isa.dot, weights).lanes
     channels = len(weights) // windows.groups
-    return ranked_tiles(windows.columns, -(-channels // lanes), site.isa.registers)
+    steps = windows.filter_rows * windows.runs * windows.steps
+    return ranked_tiles(windows.columns, -(-channels // lanes), site.isa.registers, steps)
 
 
-def ranked_tiles(columns: int, blocks: int, registers: int) -> list[tuple[int, int]]:
+def ranked_tiles(
+    columns: int, blocks: int, registers: int, depth: int = 64
+) -> list[tuple[int, int]]:
     """(pixels, blocks) that fit the registers, those with the fewest loads per dot product first.
 
-    A tile with few accumulators waits for them; one that does not divide the row repeats pixels.
+    A tile with few accumulators waits for them; one that does not divide the row repeats pixels;
+    four blocks at a time are stored with fewer instructions. depth: dot products of a sum.
     """
 
     def cost(pixels: int, wide: int) -> float:
@@ -86,7 +106,8 @@ def ranked_tiles(columns: int, blocks: int, registers: int) -> list[tuple[int, i
         waiting = max(0, _LATENCY - pixels * wide) * 0.1
         repeated = -(-columns // pixels) * pixels / columns
         uneven = -(-blocks // wide) * wide / blocks
-        return (1 + loads + far + waiting) * repeated * (0.75 + 0.25 * uneven)
+        ending = (_ENDING_IN_FOURS if wide % TAPS == 0 else _ENDING) / depth
+        return (1 + loads + far + waiting + ending) * repeated * (0.75 + 0.25 * uneven)
 
     fitting = [
         (p, b)
@@ -100,10 +121,8 @@ def ranked_tiles(columns: int, blocks: int, registers: int) -> list[tuple[int, i
 def constants(site: Site) -> Mapping[str, Constant]:
     """`w`, packed tile after tile in the order they are read, and the tables of the epilogue."""
     t = tiling_of(site)
-    lanes, groups = t.dot.lanes, t.windows.groups
-    lane = np.arange(t.total * lanes)
-    order = np.where(lane < t.channels, lane, -1)
-    order = np.concatenate([np.where(order < 0, -1, order + g * t.channels) for g in range(groups)])
+    starts = [g * t.channels for g in range(t.windows.groups)]
+    order = np.concatenate([np.where(t.order < 0, -1, t.order + start) for start in starts])
     return {"w": Constant(_packed(t).ravel(), 64), **Epilogue.of(site).constants(order)}
 
 
@@ -111,9 +130,9 @@ def _packed(t: Tiling) -> Array:
     w, lanes = t.windows, t.dot.lanes
     weights = t.site.graph.constant(t.site.node.inputs[1])
     runs = weights.reshape(w.groups, t.channels, w.filter_rows * w.runs, w.run)
-    spare = (t.total * lanes - t.channels, w.steps * TAPS - w.run)
-    padded = np.pad(runs, ((0, 0), (0, spare[0]), (0, 0), (0, spare[1])))
-    steps = padded.reshape(w.groups, t.total, lanes, t.depth, TAPS)
+    padded = np.pad(runs, ((0, 0), (0, 1), (0, 0), (0, w.steps * TAPS - w.run)))
+    ordered = padded[:, t.order]  # the row of zeros is the last one, −1
+    steps = ordered.reshape(w.groups, t.total, lanes, t.depth, TAPS)
     packed = t.dot.pack(steps.transpose(0, 1, 3, 2, 4))  # [G, total, depth, parts, n]
     whole, last = np.split(packed, [t.whole * t.blocks], axis=1)
     tiles = whole.reshape(w.groups, t.whole, t.blocks, *packed.shape[2:]).swapaxes(2, 3)
@@ -140,11 +159,13 @@ def _emit(t: Tiling, src: Source, frame: Frame) -> None:
     w = t.windows
     tiles = -(-w.columns // t.pixels)
     pixel_tiles = w.samples * w.rows * tiles
+    last = T.int32(t.whole)  # which tile is the last one: told apart by identity
     tile_bytes = t.depth * t.blocks * t.dot.part_elements * t.dot.parts
     channels_outside = t.total // t.blocks * tile_bytes > _CACHED_WEIGHTS and pixel_tiles > 1
 
     def tile(index: Expr, group: Expr, block: Expr, width: int) -> None:
-        _Tile(t, src, frame, index, group, block, width).emit()
+        in_last = t.last > 0 and block is last
+        _Tile(t, src, frame, index, group, block, width, in_last=in_last).emit()
 
     def pixels(group: Expr, block: Expr, width: int, work: int) -> None:
         with maybe_parallel(pixel_tiles, work) as index:
@@ -158,19 +179,20 @@ def _emit(t: Tiling, src: Source, frame: Frame) -> None:
                 with maybe_parallel(t.whole, macs // w.groups if outer > 1 else 0) as block:
                     pixels(group, block, t.blocks, 0 if outer > 1 else macs // (w.groups * t.total))
             if t.last:
-                pixels(group, t.whole, t.last, 0 if outer > 1 else macs // (w.groups * t.total))
+                pixels(group, last, t.last, 0 if outer > 1 else macs // (w.groups * t.total))
         return
     with maybe_parallel(pixel_tiles, macs) as index, loop(w.groups) as group:
         if t.whole:
             with loop(t.whole) as block:
                 tile(index, group, block, t.blocks)
         if t.last:
-            tile(index, group, t.whole, t.last)
+            tile(index, group, last, t.last)
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """One tile. index: of its pixels; block: which tile of blocks, `width` wide, in `group`."""
+    """One tile. index: of its pixels; block: which tile of blocks, `width` wide, in `group`;
+    in_last: the one in which channels may be missing."""
 
     t: Tiling
     src: Source
@@ -179,6 +201,7 @@ class _Tile:
     group: Expr
     block: Expr
     width: int
+    in_last: bool
 
     def emit(self) -> None:
         w, t = self.t.windows, self.t
@@ -227,14 +250,21 @@ class _Tile:
     def _store(self, sums: list[list[Register]], lane: Expr, out: Expr) -> None:
         t, lanes = self.t, self.t.dot.lanes
         epilogue = Epilogue.of(t.site)
+        pixel = t.channels * t.windows.groups
+        if t.in_fours and not self.in_last:
+            for p, row in enumerate(sums):
+                for b in range(0, self.width, TAPS):
+                    four = [s.value for s in row[b : b + TAPS]]
+                    y = epilogue.finish_interleaved(four, self.frame, lane + b * lanes, lanes)
+                    self.frame.y.put(out + p * pixel + b * lanes, y, TAPS * lanes)
+            return
         for b in range(self.width):
             present = lanes
-            if self.width == t.last and self.block is t.whole:
+            if self.in_last:
                 present = min(lanes, t.channels - (t.whole * t.blocks + b) * lanes)
             for p, row in enumerate(sums):
                 y = epilogue.finish(row[b].value, self.frame, lane + b * lanes, lanes)
-                place = out + p * (t.channels * t.windows.groups) + b * lanes
-                store_lanes(self.frame, place, y, lanes, present)
+                store_lanes(self.frame, out + p * pixel + b * lanes, y, lanes, present)
 
 
 def store_lanes(frame: Frame, at: Expr, value: Expr, lanes: int, present: int) -> None:
