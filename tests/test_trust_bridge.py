@@ -216,6 +216,32 @@ def test_only_what_this_device_sealed_is_taken_back(bridge: Bridge, tmp_path: Pa
             bridge.learnt(wrong)
 
 
+def test_a_caller_reads_the_withheld_filter_from_gradients(bridge: Bridge, tmp_path: Path) -> None:
+    """What is not claimed: one step per output channel, at rate 0, gives its filter up to a factor
+    (docs/trust.md)."""
+    w = next(bridge.forward.initializers[v] for v in bridge.forward.state if len(v.type.shape) == 4)
+    filters = w[:, 0, 0]
+    y = np.frombuffer(bridge.expected(1)[0][0], np.int8).reshape(2, 8)
+    low, high = next(n for n in bridge.forward.nodes if n.inputs[1:3]).attrs.q_clamp
+    steps: list[tuple[int, ...]] = [(WRITE, bridge.rate, 0)]
+    asked: list[tuple[int, int]] = []
+    for c in range(8):
+        open_pixels = [p for p in range(2) if low < y[p, c] < high]
+        if open_pixels:
+            p = open_pixels[0]
+            one = np.zeros((2, 8), np.float32)
+            one[p, c] = 1
+            asked.append((p, c))
+            steps += [*bridge.forward_steps(), *set_bytes(bridge.dy, one.tobytes())]
+            steps += [*bridge.backward_steps(), (DUMP, bridge.y, 64)]
+    called, dumped = bridge.run(tmp_path / "run", *steps)
+    assert called == [OK] * 2 * len(asked)
+    assert len(asked) >= 4
+    for (p, c), data in zip(asked, dumped, strict=True):
+        dx = np.frombuffer(data, np.float32).reshape(2, 8)[p]
+        np.testing.assert_allclose(dx / np.abs(dx).max(), filters[c] / np.abs(filters[c]).max())
+
+
 def test_a_step_takes_two_of_the_quota_and_sealing_none(tmp_path: Path) -> None:
     bridge = Bridge(tmp_path / "pair", quota=3)
     forward, backward, seals = (

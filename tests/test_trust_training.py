@@ -24,7 +24,12 @@ from tinsmith.runner.project import device_samples
 from tinsmith.runner.protocol import Command, Sample
 from tinsmith.runner.run import run
 from tinsmith.runner.store import DeviceStore
-from tinsmith.runner.training import TrainingProject, open_training, train_steps
+from tinsmith.runner.training import (
+    TrainingProject,
+    open_training,
+    train_project,
+    train_steps,
+)
 from tinsmith.train.scheme import Scheme, Update
 from tinsmith.train.simulate import Trainer
 from tinsmith.trust import keys, keystream
@@ -32,6 +37,7 @@ from tinsmith.trust.learning_files import ORDERS_FILE
 from tinsmith.trust.manifest import SECURE_IMAGE
 from tinsmith.trust.project import Protection, protect_project
 
+from .shared import shared_models
 from .test_trust_secrets import base64_arrays, files, numbers, tables
 
 HOST, BOARD = "host", "mps2-an505"
@@ -83,6 +89,7 @@ CASES = (
     Case(HOST, "permute", "digits_dscnn", Scheme(rule="residual4", update=(EARLY,))),
     Case(BOARD, "withhold", "digits_dscnn", Scheme(classes=10, update=(EARLY, PART))),
     Case(HOST, "withhold", "digits_resnet", Scheme(rule="residual4", update=(ALL,))),
+    Case("mps3-an547", "permute", "digits_dscnn", Scheme(classes=10, update=(EARLY, PART)), 5),
     Case(BOARD, "withhold", "digits_dscnn", Scheme(weight_decay=1e-3, update=(ALL,)), 120),
 )  # fmt: skip
 
@@ -131,10 +138,12 @@ def test_the_device_does_not_hold_the_plain_state(folder: Path) -> None:
     assert all(np.array_equal(back[v], a) for v, a in state.items())
 
 
-def test_a_refused_step_changes_nothing(tmp_path: Path) -> None:
-    folder = CASES[0].compile(tmp_path, quota=2)
+@pytest.mark.parametrize(("case", "quota"), [(CASES[0], 2), (CASES[5], 5)], ids=["one", "half"])
+def test_a_refused_step_changes_nothing(tmp_path: Path, case: Case, quota: int) -> None:
+    """Nor does one whose gradients are refused after its forward pass was answered."""
+    folder = case.compile(tmp_path, quota=quota)
     training = open_training(folder)
-    x, labels = CASES[0].samples(4)
+    x, labels = case.samples(4)
     rows = device_samples(training.project.graph, {"x": x})
     rates = np.full(4, 0.01, np.float32)
     steps, types = training.steps(rows, labels[:, None], rates)
@@ -255,3 +264,28 @@ def test_a_changed_image_does_not_learn(folder: Path, tmp_path: Path) -> None:
 def test_what_learns_is_not_attacked(folder: Path) -> None:
     with pytest.raises(CompileError, match="learns, and the attacks work on weights that stay"):
         read_artefacts(folder)
+
+
+@pytest.mark.slow
+def test_mcunet_learns_on_both_sides_of_its_cut(tmp_path: Path) -> None:
+    """The published 49 kB scheme: biases of the bridge and around it, weights before it."""
+    compile_model(
+        shared_models() / "mcu_nets" / "mcunet-5fps_int8.onnx",
+        board="mps3-an547",
+        out=tmp_path,
+        train=paths.GRAPHS / "schemes" / "mcunet-5fps-49kb.toml",
+        trust="withhold",
+        pictures=False,
+    )
+    training = open_training(tmp_path)
+    assert training.secured is not None
+    rng = np.random.default_rng(0)
+    row = rng.integers(-128, 128, (1, *training.project.graph.inputs[0].type.shape), np.int8)
+    result = train_project(training, [row], np.array([3]), 0.01)
+    trainer = Trainer(training.graph)
+    loss = trainer.step(trainer.encode([row[0]]), 3, 0.01)
+    assert result.losses[0] == np.float32(loss)
+    assert all(np.array_equal(result.state[v], a) for v, a in trainer.state.items())
+    report = read_report(tmp_path)
+    assert (report.ram_bytes or 1e9) <= 146_000
+    assert (report.secure_flash_bytes or 1e9) <= 54_000
