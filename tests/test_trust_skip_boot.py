@@ -126,7 +126,12 @@ def changed(folder: Path, board: str, edit: Callable[[Path], None] | None = None
 
 
 def skip(bench: BootBench, trace: Sequence[int], chosen: Sequence[int]) -> Counter[str]:
-    return Counter(bench.without(trace, i % len(trace)) for i in chosen)
+    """How the boots ended; one that started by which instruction was left out."""
+    ends: Counter[str] = Counter()
+    for index in chosen:
+        end = bench.without(trace, index)
+        ends[f"started at 0x{trace[index]:08x}" if end == "started" else end] += 1
+    return ends
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -145,16 +150,19 @@ def test_a_skipped_instruction_starts_no_other_image(board: str, tmp_path: Path)
         inner = bench.inside()
         ends += skip(bench, inner, rng.sample(range(len(inner)), 200 if ALL else IN_HASH))
     print(f"{board}: {sum(ends.values())} of {len(trace)} skipped, {dict(ends)}")
-    assert ends["started"] == 0, ends
+    assert not any("started" in end for end in ends), ends
 
 
 def looked_at_once(secure: Path) -> None:
     """A boot that believes the first form alone."""
     path = secure / "harness" / "start.c"
     text = path.read_text()
-    for other in ("other != ", "one + other != "):
-        assert text.count(f"if ({other}") == 1
-        text = text.replace(f"if ({other}", f"if (other == 0 && {other}")
+    for old, new in (
+        ("if (other != ", "if (other == 0 && other != "),
+        ("one + other -", "other & 0 &"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
     path.write_text(text)
 
 
@@ -162,4 +170,4 @@ def test_control_one_look_is_not_enough(tmp_path: Path) -> None:
     with bench_of(changed(tmp_path, "mps2-an505", looked_at_once)) as bench:
         trace = bench.trace()
         ends = skip(bench, trace, range(len(trace) - 40, len(trace)))
-    assert ends["started"] > 0, ends
+    assert any("started" in end for end in ends), ends
