@@ -203,3 +203,16 @@ def test_without_tvm_the_error_says_what_to_install(
     if status:
         assert "pip install 'tinsmith[tvm]'" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["withhold", "permute", "coreguard-otp"])
+def test_a_protected_project_computes_the_bulk_with_tvm(mode: str, tmp_path: Path) -> None:
+    """The secure process, a simulation, is portable C alone."""
+    require(PLAIN)
+    compile_for("digits_dscnn", PLAIN, tmp_path, trust=mode)
+    report = read_report(tmp_path)
+    assert report.trust is not None
+    assert report.trust.simulated
+    assert any(n.kernel.startswith("tvm_") for n in report.nodes)
+    assert not list((tmp_path / "secure").rglob("*_kernels.o"))
+    assert_exact(tmp_path)

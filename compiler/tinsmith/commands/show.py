@@ -65,6 +65,7 @@ def board_data(board: Board) -> dict[str, Any]:
         "name": board.name,
         "description": board.description,
         "target": board.target.name,
+        "targets": list(board.targets),
         "flash_bytes": board.flash_bytes,
         "ram_bytes": board.ram_bytes,
         "clock_hz": board.clock_hz or None,
@@ -73,12 +74,18 @@ def board_data(board: Board) -> dict[str, Any]:
     }
 
 
+def _runs_on(board: Board) -> str:
+    if board.is_native:
+        return "native"
+    return board.twin or ("QEMU" if board.emulator else "elsewhere")
+
+
 def boards(records: Iterable[Board]) -> None:
     rows = (
         (
             b.name,
             b.target.name,
-            "native" if b.is_host else b.twin or "QEMU",
+            _runs_on(b),
             b.flash_bytes,
             b.ram_bytes,
             b.description,

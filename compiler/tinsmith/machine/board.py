@@ -47,7 +47,8 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `board.toml`; unknown keys are errors.
 
     target: a name under `targets/`; `targets` where there is a choice, best first.
-    clock_hz: of the core; 0 when it does not say. stack_bytes: reserved for the stack. regions: memory; none on the host.
+    clock_hz: of the core; 0 when it does not say. stack_bytes: reserved for the stack.
+    regions: memory; none on the host.
     emulator: the command that runs `{elf}`; empty when there is none. A machine of the target's own
     architecture does without. emulated_as: by target, what `{cpu}` stands for in it.
     ldflags: of the link, besides the target's. toolchain: where the compiler comes from; "": it is
@@ -118,7 +119,10 @@ class Board:
     @property
     def portable(self) -> Board:
         """The same board for kernels in portable C alone."""
-        return replace(self, target=replace(self.target, tvm=None))
+        if self.target.tvm is None:
+            return self
+        alignment = load_target("host").arena_alignment
+        return replace(self, target=replace(self.target, tvm=None, arena_alignment=alignment))
 
 
 @cache

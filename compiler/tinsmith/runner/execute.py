@@ -167,6 +167,10 @@ def _pair_command(secure: Path, nonsecure: Path, board: Board) -> list[str]:
     if board.is_native:
         _check_processor(board)
         return [str(secure), str(nonsecure)]
+    if board.is_host:
+        raise CompileError(
+            f"the two processes of a protected project for {board.name} run only on such a machine"
+        )
     loaded = str(nonsecure).replace(",", ",,")  # QEMU's escape
     return [*_emulator(secure, board), "-device", f"loader,file={loaded}"]
 

@@ -192,7 +192,7 @@ def protect_project(
     """
     folder, out = Path(folder), Path(out)
     root, known = keys.read_secret(Path(secret)), read_report(folder)
-    graph, board = read_graph(folder), load_board(known.board)
+    graph, board = read_graph(folder), load_board(known.board, known.target)
     check_protectable(board, known.dtype)
     learning = read_learning(folder) if known.train_nodes else None
     if out.resolve() == folder.resolve():

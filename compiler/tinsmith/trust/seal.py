@@ -39,7 +39,8 @@ def seal_image(
     Raises NotAuthentic for a pair that was changed, BadInput for an image of other memory.
     """
     folder, image = Path(folder), Path(image)
-    board = load_board(read_report(folder).board)
+    report = read_report(folder)
+    board = load_board(report.board, report.target)
     manifest = check_manifest(folder)
     if board.is_host:
         raise CompileError(
