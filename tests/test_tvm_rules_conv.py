@@ -6,19 +6,20 @@ divide, batches, and constants at the edges of what is exact. What runs is what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.tvm_conv_graphs import GRAPHS, one_node
 from tests.tvm_rules import native_isas
-from tinsmith.ir.dtypes import Array, DType, TensorType, int8
-from tinsmith.ir.graph import Graph, Node, Stage, Value
+from tinsmith.ir.dtypes import Array
+from tinsmith.ir.graph import Graph, Value
 from tinsmith.ir.interpret import run
 from tinsmith.machine.target import Isa, load_target
-from tinsmith.ops import registry
-from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.ops.dense import DenseAttrs
 
 pytest.importorskip("tvm", reason="the rules need TVM: pip install 'tinsmith[tvm]'")
@@ -32,111 +33,7 @@ from tinsmith.tvm_backend.rules._sum_tiles import ranked_tiles
 from tinsmith.tvm_backend.run_prim_func import Library, aligned
 
 ISAS = native_isas()
-NHWC = Conv2dAttrs(layout="NHWC")
 MIXED = ("batch", "depthwise_period", "dense_rows")
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A convolution in NHWC. x: input; o: output channels; k: filter; groups as in conv2d."""
-
-    x: tuple[int, int, int, int]
-    o: int
-    k: tuple[int, int]
-    attrs: Conv2dAttrs = NHWC
-
-
-def _attrs(**changes: object) -> Conv2dAttrs:
-    return replace(NHWC, **changes)  # pyright: ignore[reportArgumentType]
-
-
-def _depthwise(x: tuple[int, int, int, int], k: tuple[int, int], **changes: object) -> Shape:
-    return Shape(x, x[3], k, _attrs(groups=x[3], **changes))
-
-
-SHAPES = {
-    "pixels_no_tile_divides": Shape((1, 11, 13, 24), 40, (1, 1)),
-    "wide_blocks": Shape((1, 5, 7, 20), 200, (3, 3), _attrs(pads=(1, 1, 1, 1))),
-    "batch": Shape((3, 5, 6, 3), 17, (3, 2), _attrs(strides=(2, 1), pads=(1, 0, 1, 1))),
-    "pointwise_stride2": Shape((2, 9, 9, 13), 64, (1, 1), _attrs(strides=(2, 2))),
-    "dilated": Shape((1, 12, 11, 6), 20, (3, 3), _attrs(dilations=(2, 3), pads=(2, 3, 2, 3))),
-    "groups_odd": Shape((2, 6, 7, 15), 25, (3, 3), _attrs(groups=5, pads=(1, 1, 1, 1))),
-    "padding_beyond_a_row": Shape((1, 2, 2, 4), 8, (5, 5), _attrs(pads=(4, 4, 4, 4))),
-    "one_channel_deep": Shape((1, 30, 9, 1), 33, (9, 5), _attrs(strides=(2, 2), pads=(4, 2, 4, 2))),
-    "unread_border": Shape((1, 8, 9, 4), 16, (2, 2), _attrs(strides=(3, 3))),
-    "depthwise_period": _depthwise((1, 9, 11, 24), (3, 3), pads=(1, 1, 1, 1)),
-    "depthwise_odd_channels": _depthwise((2, 7, 10, 37), (3, 3), pads=(1, 1, 1, 1)),
-    "depthwise_whole_pixels": _depthwise((1, 4, 5, 297), (3, 3), pads=(1, 1, 1, 1)),
-    "depthwise_tall": _depthwise((1, 13, 6, 16), (5, 3), pads=(2, 1, 2, 1)),
-    "depthwise_7x7_stride": _depthwise((1, 15, 15, 20), (7, 7), strides=(2, 2), pads=(3, 3, 3, 3)),
-    "depthwise_stride3": _depthwise((1, 10, 17, 12), (3, 5), strides=(1, 3), pads=(0, 1, 0, 1)),
-    "depthwise_dilated": _depthwise((1, 12, 12, 8), (3, 3), dilations=(2, 2), strides=(1, 2)),
-    "depthwise_row": _depthwise((1, 1, 40, 48), (1, 5), pads=(0, 2, 0, 2)),
-    "depthwise_tiny": _depthwise((1, 3, 3, 2), (3, 3), pads=(1, 1, 1, 1)),
-    "depthwise_inside": _depthwise((1, 9, 9, 64), (3, 3)),
-}
-EDGES = ("weights_of_minus_128", "small_shifts", "dead_channels", "clamped", "high_zero_point")
-
-
-def _constants(shape: Sequence[int], edge: str, rng: np.random.Generator) -> list[Array]:
-    """Filter, bias, multiplier, shift of a lowered node."""
-    out, depth = shape[0], int(np.prod(shape[1:]))
-    low = -128 if edge == "weights_of_minus_128" else -127
-    w = rng.integers(low, 128, tuple(shape)).astype(np.int8)
-    if edge == "weights_of_minus_128":
-        w[: out // 2] = -128
-    bias = rng.integers(-5000, 5000, out).astype(np.int32)
-    multiplier = rng.integers(2**30, 2**31, out).astype(np.int32)
-    shift = np.full(out, -int(np.log2(depth * 20)), np.int32) + rng.integers(-1, 2, out)
-    if edge == "small_shifts":
-        w, shift = np.clip(w, -1, 1), rng.integers(-3, 3, out)
-    if edge == "dead_channels":
-        shift[::2] = rng.integers(-30, -22, len(shift[::2]))
-        multiplier[1::3], shift[1::3] = 0, 0
-    return [w, bias, multiplier, shift.astype(np.int32)]
-
-
-def _graph(shape: Shape, edge: str = "") -> Graph:
-    rng = np.random.default_rng(5)
-    filters = (shape.o, *shape.k, shape.x[3] // shape.attrs.groups)
-    attrs = replace(shape.attrs, q_clamp=(-17, 90)) if edge == "clamped" else shape.attrs
-    return _one_node("conv2d", shape.x, _constants(filters, edge, rng), attrs, edge)
-
-
-def _one_node(
-    op: str, x: tuple[int, ...], constants: list[Array], attrs: object, edge: str
-) -> Graph:
-    names = ("w", "bias", "multiplier", "shift")
-    parts = [
-        Value(n, TensorType(a.shape, DType(str(a.dtype))))
-        for n, a in zip(names, constants, strict=True)
-    ]
-    zero_point = 127 if edge == "high_zero_point" else -11
-    inputs = (Value("x", int8(x, 0.1, zero_point)), *parts)
-    made = registry()[op].infer([v.type for v in inputs], attrs)[0]
-    y = Value("y", int8(made.shape, 0.1, 127 if edge == "high_zero_point" else 9))
-    node = Node(registry()[op], inputs, (y,), attrs)
-    return Graph(
-        op, inputs[:1], (y,), dict(zip(parts, constants, strict=True)), (node,), Stage.QUANTIZED
-    )
-
-
-def _dense(rows: tuple[int, ...], depth: int, out: int, edge: str = "") -> Graph:
-    constants = _constants((out, depth), edge, np.random.default_rng(6))
-    return _one_node("dense", (*rows, depth), constants, DenseAttrs(), edge)
-
-
-GRAPHS = {
-    **{name: _graph(shape) for name, shape in SHAPES.items()},
-    **{
-        f"{name}_{e}": _graph(SHAPES[name], e)
-        for e in EDGES
-        for name in ("batch", "depthwise_period")
-    },
-    "dense_one_row": _dense((1,), 70, 100),
-    "dense_rows": _dense((3, 5), 33, 19),
-    "dense_narrow": _dense((1,), 64, 3, "weights_of_minus_128"),
-}
 
 
 def _sites(isa: Isa, *, best: bool) -> Iterator[tuple[str, Site]]:
@@ -167,7 +64,8 @@ def _samples(graph: Graph) -> list[Array]:
     return [*extremes, rng.integers(-128, 128, shape).astype(np.int8)]
 
 
-def _computed(library: Library, name: str, site: Site, x: Array) -> Array:
+def _buffers(site: Site, x: Array) -> list[Array]:
+    """What a call takes; the output, second, holds something else."""
     rule = rule_for(site.node, site.graph)
     assert rule is not None
     x_value, y_value = site.node.inputs[0], site.node.outputs[0]
@@ -175,12 +73,13 @@ def _computed(library: Library, name: str, site: Site, x: Array) -> Array:
     rest = [c.array for c in rule.constants(site).values()]
     if scratch := rule.scratch_bytes(site):
         rest.append(np.random.default_rng(3).integers(0, 256, scratch).astype(np.uint8))
-    buffers = [
-        aligned(a) for a in (x, np.full(site.node.y.elements, 77, site.dtype(y_value)), *rest)
-    ]
-    library.call(name, buffers)
-    y = buffers[1].astype(np.int16) - site.offset(y_value)
-    return y.astype(np.int8).reshape(site.node.y.shape)
+    y = np.full(site.node.y.elements, 77, site.dtype(y_value))
+    return [aligned(a) for a in (x, y, *rest)]
+
+
+def _result(site: Site, y: Array) -> Array:
+    moved = y.astype(np.int16) - site.offset(site.node.outputs[0])
+    return moved.astype(np.int8).reshape(site.node.y.shape)
 
 
 @pytest.mark.skipif(not ISAS, reason="no instruction set of TVM's runs here")
@@ -190,9 +89,69 @@ def test_generated_shapes_are_bit_exact(target: str) -> None:
     library = Library({name: _built(site) for name, site in sites.items()}, ISAS[target])
     for name, site in sites.items():
         for x in _samples(site.graph):
-            want = run(site.graph, [x])[0]
-            got = _computed(library, name, site, x)
+            buffers = _buffers(site, x)
+            library.call(name, buffers)
+            got, want = _result(site, buffers[1]), run(site.graph, [x])[0]
             np.testing.assert_array_equal(got, want, err_msg=name)
+
+
+DRIVER = """
+#include <stdio.h>
+#include <stdint.h>
+int32_t (*__TVMBackendParallelLaunch)(void *, void *, int32_t);
+{declarations}
+static _Alignas(64) uint8_t memory[1 << 20];
+typedef int32_t (*function)(void *, void *, void *, void *, void *, void *, void *, void *);
+static const function functions[] = {{ {names} }};
+int main(void)
+{{
+    for (unsigned f = 0; f < sizeof functions / sizeof *functions; f++) {{
+        uint32_t sizes[8], at = 0;
+        void *p[8];
+        if (fread(sizes, sizeof sizes, 1, stdin) != 1) return 1;
+        for (int i = 0; i < 8; i++) {{
+            p[i] = memory + at;
+            if (sizes[i] && fread(p[i], sizes[i], 1, stdin) != 1) return 2;
+            at += (sizes[i] + 63) / 64 * 64;
+        }}
+        functions[f](p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]);
+        if (fwrite(p[1], sizes[1], 1, stdout) != 1) return 3;
+    }}
+    return 0;
+}}
+"""
+EMULATED = {"aarch64-dotprod": "cortex-a76", "aarch64": "cortex-a53"}
+
+
+@pytest.mark.parametrize("target", EMULATED)
+def test_generated_shapes_are_bit_exact_on_emulated_arm(target: str, tmp_path: Path) -> None:
+    record = load_target(target)
+    isa = record.tvm
+    assert isa is not None
+    for tool in (record.cc, "qemu-aarch64-static"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    sites = dict(_sites(isa, best=False))
+    (tmp_path / "k.o").write_bytes(compile_object({n: _built(s) for n, s in sites.items()}, isa))
+    declared = "".join(f"int32_t {n}();\n" for n in sites)
+    source = DRIVER.format(declarations=declared, names=", ".join(f"(function){n}" for n in sites))
+    (tmp_path / "main.c").write_text(source)
+    link = [record.cc, "-static", "-w", "-o", "program", "main.c", "k.o", "-lm"]
+    subprocess.run(link, cwd=tmp_path, check=True)
+    samples = {name: _samples(site.graph)[-1] for name, site in sites.items()}
+    given = b""
+    for name, site in sites.items():
+        buffers = _buffers(site, samples[name])
+        sizes = [b.nbytes for b in buffers] + [0] * (8 - len(buffers))
+        given += np.array(sizes, np.uint32).tobytes() + b"".join(b.tobytes() for b in buffers)
+    command = ["qemu-aarch64-static", "-cpu", EMULATED[target], str(tmp_path / "program")]
+    made = subprocess.run(command, input=given, capture_output=True, check=True).stdout
+    at = 0
+    for name, site in sites.items():
+        y = np.frombuffer(made, site.dtype(site.node.outputs[0]), site.node.y.elements, at)
+        at += y.nbytes
+        want = run(site.graph, [samples[name]])[0]
+        np.testing.assert_array_equal(_result(site, y), want, err_msg=name)
 
 
 INSTRUCTIONS = {
@@ -223,7 +182,7 @@ def test_sums_that_may_leave_int32_have_no_rule() -> None:
     w = np.full((4, 200_000), 127, np.int8)
     bias, shift = np.zeros(4, np.int32), np.full(4, -20, np.int32)
     constants = [w, bias, np.full(4, 2**30, np.int32), shift]
-    graph = _one_node("dense", (1, 200_000), constants, DenseAttrs(), "")
+    graph = one_node("dense", (1, 200_000), constants, DenseAttrs(), "")
     assert rule_for(graph.nodes[0], graph) is None
 
 
