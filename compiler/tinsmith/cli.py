@@ -19,6 +19,7 @@ from .commands import (
     show,
     train,
     train_plan,
+    tune,
 )
 from .commands.console import print_json, reported
 from .commands.doctor import diagnose
@@ -125,6 +126,7 @@ app.command()(profile.profile)
 app.command()(device.verify)
 app.command()(train.train)
 app.command("train-plan")(train_plan.train_plan)
+app.command()(tune.tune)
 app.command()(demo.demo)
 app.command("demo-training")(demo_training.demo_training)
 app.command("demo-trust")(demo_trust.demo_trust)

@@ -21,6 +21,7 @@ from .frontend.onnx_export import export_model
 from .ir.graph import Graph
 from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower, with_scales
 from .machine.board import Board, load_board
+from .machine.tuned import read_tuned, with_tiles
 from .pass_manager import PassContext, run_passes
 from .passes import fold_constant_channels
 from .plan.timeline import draw_arena
@@ -97,6 +98,7 @@ def compile_model(
     board: str,
     out: str | Path,
     cpu: str | None = None,
+    tuned: str | PathLike[str] | None = None,
     calibrate: Samples | None = None,
     dtype: str = "int8",
     train: str | PathLike[str] | Scheme | None = None,
@@ -120,6 +122,7 @@ def compile_model(
     Args:
         source: path, bytes or ModelProto; float, or quantised as QDQ or QLinear.
         board: a name under boards/. cpu: one of its targets, where it has several.
+        tuned: the tiles of layers that `tinsmith tune` found for that target.
         calibrate: samples that quantise a float model: an .npz file, or arrays by input name.
         dtype: "int8", or "float32" for a network that stays float.
         train: an update scheme, `update.toml`: the project learns on the device.
@@ -138,6 +141,8 @@ def compile_model(
     Raises CompileError: ImportFailure, UnsupportedModel, BadInput, DoesNotFit, MissingTool…
     """
     machine, folder = load_board(board, cpu), Path(out)
+    if tuned is not None:
+        machine = with_tiles(machine, read_tuned(Path(tuned)))
     trust = Protection(trust) if isinstance(trust, str) else trust
     if trust is not None:
         check_protectable(machine, dtype)

@@ -170,6 +170,9 @@ def compile_(
     board: Board,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="to write into")],
     cpu: Cpu = None,
+    tuned: Annotated[
+        Path | None, typer.Option("--tuned", metavar="F.json", help="what `tinsmith tune` found")
+    ] = None,
     calibrate: Samples = None,
     dtype: Dtype = "int8",
     method: MethodName = "auto",
@@ -215,6 +218,7 @@ def compile_(
             board=board,
             out=output,
             cpu=cpu,
+            tuned=tuned,
             calibrate=calibrate,
             dtype=dtype,
             train=train,

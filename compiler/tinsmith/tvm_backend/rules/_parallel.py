@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from ..import_tvm import T
 from ._emit import Expr, loop
 
 _LEAST_MACS = 2_000_000  # some ten microseconds of one core: less does not pay for waking another
 
+_ALONE = ContextVar("_ALONE", default=False)
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """What is built inside has no parallel loops: TVM's own pool takes longer to wake than ours."""
+    before = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(before)
+
 
 @contextmanager
 def maybe_parallel(count: int, macs: int) -> Generator[Expr]:
     """0 ≤ i < count in one loop, parallel when the loop has `macs` enough."""
-    if count == 1 or macs < _LEAST_MACS:
+    if count == 1 or macs < _LEAST_MACS or _ALONE.get():
         with loop(count) as index:
             yield index
         return
