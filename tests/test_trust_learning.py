@@ -162,3 +162,14 @@ def test_a_gradient_summed_over_secret_channels_is_refused() -> None:
     with pytest.raises(CompileError, match="its gradient, a sum of float32") as caught:
         at_cut(base, "permute", cut, Scheme(), 1.0)
     assert "mul" in str(caught.value)
+
+
+def test_a_gradient_summed_inside_the_bridge_is_refused() -> None:
+    """The classes of a cut do not reach into its bridge, whose channels are in secret order too."""
+    net = Int8Net("gated_bridge", 4)
+    x = net.conv(net.input(1, 6, 6, 4), 16, 3)
+    made = net.pool("max_pool", net.add("mul", [net.conv(x, 16, 1), net.conv(x, 1, 1)]), 2, 2)
+    base = net.build(net.dense(net.conv(made, 8, 1), 5))
+    with pytest.raises(CompileError, match="its gradient, a sum of float32"):
+        at_cut(base, "withhold", made.name, Scheme(), 1.0, "before")
+    compare(*at_cut(base, "withhold", made.name, Scheme(), 1.0, "after"), 4)

@@ -204,7 +204,8 @@ def _check_sums(base: Graph, site: Site, chosen: Mapping[str, Selection]) -> Non
     for node in base.nodes:
         if node.op.name in _BINARY:
             for value in crossed.intersection(node.inputs):
-                if _sums_over_a_class(site, value, node.outputs[0]):
+                inside = node in site.bridge and _repeats_channels(value, node.outputs[0])
+                if inside or _sums_over_a_class(site, value, node.outputs[0]):
                     raise TrustError(
                         f"{node.op.name} repeats %{value.name} over channels in secret order: its "
                         "gradient, a sum of float32, would depend on that order",
@@ -214,6 +215,10 @@ def _check_sums(base: Graph, site: Site, chosen: Mapping[str, Selection]) -> Non
         trains = node.name in chosen and chosen[node.name].trains
         if trains or crossed.intersection(node.inputs):
             crossed.update(node.outputs)
+
+
+def _repeats_channels(value: Value, y: Value) -> bool:
+    return y.type.shape[-1] > (value.type.shape or (1,))[-1]
 
 
 def _sums_over_a_class(site: Site, value: Value, y: Value) -> bool:
