@@ -22,6 +22,7 @@ from tinsmith.tvm_backend.cuda.rule import buffer_names, rule_for
 from .cases import case_graph, case_inputs, cases_of
 from .cuda_emulation import Emulator, emulated, make_driver
 from .host_c import FLOAT_TOLERANCE
+from .int8_nets import Int8Net
 from .tvm_rules import evaluated
 
 FOLDED = ("quantize", "dequantize", "identity")  # no kernel sees them
@@ -92,3 +93,33 @@ def test_int8_is_bit_exact(tmp_path: Path) -> None:
     for i, (graph, _) in enumerate(kernels.nodes):
         for seed in SEEDS:
             kernels.check(i, evaluated(graph, case_inputs(graph, seed)))
+
+
+# rows, columns, depth of dense layers that fill each of the tiles, none of them evenly
+SHAPES = {
+    (4, 8): (8150, 120, 40),
+    (8, 4): (16300, 62, 17),
+    (4, 4): (8150, 50, 20),
+    (8, 2): (16300, 31, 16),
+    (4, 3): (8150, 45, 33),
+    (4, 2): (8150, 28, 90),
+    (8, 1): (16300, 16, 18),
+    (4, 1): (8150, 16, 16),
+    (2, 2): (2100, 60, 130),
+    (2, 1): (4090, 16, 80),
+    (1, 1): (33, 17, 250),
+}
+
+
+def test_every_tile_of_the_tensor_cores(tmp_path: Path) -> None:
+    graphs: list[Graph] = []
+    for tile, (rows, columns, depth) in SHAPES.items():
+        net = Int8Net(f"tile{tile[0]}x{tile[1]}", seed=rows)
+        graphs.append(net.build(net.dense(net.input(rows, depth), columns)))
+    kernels = Kernels([(g, g.nodes[-1]) for g in graphs], tmp_path / "driver")
+    for i, (tile, graph) in enumerate(zip(SHAPES, graphs, strict=True)):
+        rows, columns, _ = SHAPES[tile]
+        (launch,) = kernels.code.launches[f"f{i}"]
+        blocks = -(-rows // (16 * tile[0])) * -(-columns // (16 * tile[1]))
+        assert launch.grid == (blocks, 1, 1), f"{tile} is not the tile"
+        kernels.check(i, evaluated(graph, case_inputs(graph, i)))

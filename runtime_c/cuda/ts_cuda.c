@@ -1,6 +1,5 @@
 #include "cuda/ts_cuda.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,32 +29,6 @@ static ts_status fail(ts_cuda_session *session, ts_status status, const char *wh
             return fail(session, TS_DEVICE_FAILED, (what), result_); \
         } \
     } while (0)
-
-static bool find(void *library, const char *name, void *member)
-{
-    void *symbol = dlsym(library, name);
-    memcpy(member, &symbol, sizeof symbol);
-    return symbol != NULL;
-}
-
-static ts_status load_driver(ts_cuda_session *session)
-{
-    session->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (session->library == NULL) {
-        return fail(session, TS_NO_DRIVER, "no NVIDIA driver: libcuda.so.1 is not installed", 0);
-    }
-    ts_cuda_driver *driver = &session->driver;
-    bool complete = true;
-#define FIND(member, symbol, parameters) \
-    complete = find(session->library, #symbol, &driver->member) && complete;
-    TS_CUDA_FUNCTIONS(FIND)
-    if (!complete) {
-        return fail(session, TS_NO_DRIVER, "the NVIDIA driver is older than CUDA 11.4", 0);
-    }
-    TS_CUDA_GRAPH_FUNCTIONS(FIND)
-#undef FIND
-    return TS_OK;
-}
 
 static ts_status open_device(ts_cuda_session *session)
 {
@@ -139,15 +112,24 @@ static ts_status launch_all(ts_cuda_session *session, const ts_cu_function *func
     return TS_OK;
 }
 
+/* Once before anything is recorded: the driver loads a kernel when it is first launched. What it
+ * computes from is arbitrary, and so is the result. */
+static ts_status warm_up(ts_cuda_session *session, const ts_cu_function *functions)
+{
+    const ts_status status = launch_all(session, functions);
+    if (status != TS_OK) {
+        return status;
+    }
+    TRY("the kernels", session->driver.stream_wait(session->stream));
+    return TS_OK;
+}
+
 /* Without graphs, or when recording fails, the session simply has none. */
 static void record_graph(ts_cuda_session *session, const ts_cu_function *functions)
 {
     const ts_cuda_driver *driver = &session->driver;
-    bool offered = true;
-#define OFFERED(member, symbol, parameters) offered = offered && driver->member != NULL;
-    TS_CUDA_GRAPH_FUNCTIONS(OFFERED)
-#undef OFFERED
-    if (!offered || driver->capture_begin(session->stream, TS_CU_CAPTURE_THREAD_LOCAL) != 0) {
+    if (driver->capture_begin == NULL ||
+        driver->capture_begin(session->stream, TS_CU_CAPTURE_THREAD_LOCAL) != 0) {
         return;
     }
     ts_cu_graph graph = NULL;
@@ -168,21 +150,24 @@ ts_status ts_cuda_open(ts_cuda_session *session, const ts_cuda_program *program,
     memset(session, 0, sizeof *session);
     session->program = program;
     session->host = host;
-    ts_status status = load_driver(session);
-    if (status == TS_OK) {
-        status = open_device(session);
-    }
+    const char *problem = ts_cuda_load_driver(&session->driver);
+    ts_status status = problem == NULL ? open_device(session)
+                                       : fail(session, TS_NO_DRIVER, problem, 0);
     if (status == TS_OK) {
         status = load_model(session, functions);
     }
+#ifndef TS_TRACE
+    if (status == TS_OK) {
+        status = warm_up(session, functions);
+    }
+    if (status == TS_OK) {
+        record_graph(session, functions);
+    }
+#endif
     if (status != TS_OK) {
         ts_cuda_close(session);
-        return status;
     }
-#ifndef TS_TRACE
-    record_graph(session, functions);
-#endif
-    return TS_OK;
+    return status;
 }
 
 #ifdef TS_TRACE

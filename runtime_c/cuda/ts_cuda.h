@@ -72,7 +72,6 @@ enum { TS_CUDA_MESSAGE_BYTES = 192, TS_CUDA_MAX_ARGUMENTS = 16 };
 typedef struct ts_cuda_session {
     const ts_cuda_program *program;
     uint8_t *host; /* the caller's memory */
-    void *library;
     ts_cuda_driver driver;
     ts_cu_device device;
     ts_cu_context context;

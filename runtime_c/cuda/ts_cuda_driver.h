@@ -72,4 +72,8 @@ typedef struct ts_cuda_driver {
 
 #undef TS_CUDA_MEMBER
 
+/* Finds the driver's functions. Returns NULL, or why there are none; those of graphs may be NULL.
+ * The library stays loaded. */
+const char *ts_cuda_load_driver(ts_cuda_driver *driver);
+
 #endif

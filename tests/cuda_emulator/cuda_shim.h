@@ -59,7 +59,7 @@ template <class T> static inline T emulated_shuffle(T value, unsigned source)
     std::memcpy(&value, &word, sizeof value);
     return value;
 }
-template <class T> static inline T __shfl_sync(unsigned, T v, int lane, int = 32) { return emulated_shuffle(v, (unsigned)lane); }
+template <class T> static inline T __shfl_sync(unsigned, T v, int lane, int = 32) { return emulated_shuffle(v, (unsigned)lane % 32); }
 template <class T> static inline T __shfl_down_sync(unsigned, T v, unsigned by, int = 32) { return emulated_shuffle(v, emulated_lane() + by); }
 template <class T> static inline T __shfl_xor_sync(unsigned, T v, int mask, int = 32) { return emulated_shuffle(v, emulated_lane() ^ (unsigned)mask); }
 
