@@ -192,9 +192,12 @@ def test_without_nvcc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "tinsmith[cuda]" in str(failure.value)
 
 
-def test_what_does_not_go(tmp_path: Path) -> None:
-    with pytest.raises(CompileError, match="float32 kernel"):
-        _compile("digits_dscnn", tmp_path / "f", dtype="float32", calibrate=None)
+@pytest.mark.parametrize("option", ["train", "trust"])
+def test_what_does_not_go(option: str, tmp_path: Path) -> None:
+    plan = str(paths.GRAPHS / "digits_dscnn" / "update.toml")
+    options = {"train": {"train": plan}, "trust": {"trust": "withhold"}}[option]
+    with pytest.raises(CompileError, match="neither a model that learns nor a protected"):
+        _compile("digits_dscnn", tmp_path / "project", **options)
 
 
 @needs_nvcc

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..errors import CompileError
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Node, Stage, Value
 from ..ir.verify import verify
@@ -48,7 +49,7 @@ def schedule(
         if library is not None:
             stored = stored_with_offset(graph, library.isa)
             pool = (*tvm_kernels(library, stored), *pool)
-        cuda = CudaLibrary(board.target.cuda) if board.target.cuda else None
+        cuda = cuda_library(graph, board)
         if cuda is not None:
             pool = tuple(cuda_kernels())
         calls = {c.node.name: c for c in _chosen(graph, board, pool, prices)}
@@ -92,3 +93,18 @@ def kernel_library(graph: Graph, board: Board) -> KernelLibrary | None:
     """An empty library for a model on a board whose kernels come from TVM, else None."""
     isa = board.target.tvm
     return KernelLibrary(c_model_name(graph.name), isa) if isa is not None else None
+
+
+def cuda_library(graph: Graph, board: Board) -> CudaLibrary | None:
+    """An empty library for a model on a board with a GPU, else None.
+
+    Raises CompileError for a graph that learns or that is divided: there the GPU only infers.
+    """
+    if not board.target.cuda:
+        return None
+    if graph.state or graph.updates or graph.stage is Stage.PARTITIONED:
+        raise CompileError(
+            f"board {board.name} takes neither a model that learns nor a protected one",
+            hint="take linux-x86_64 or a microcontroller",
+        )
+    return CudaLibrary(board.target.cuda)
