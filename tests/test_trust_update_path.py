@@ -13,11 +13,13 @@ from tinsmith.cli import app
 from tinsmith.codegen.project import SECURE_FOLDER
 from tinsmith.errors import BadInput, CompileError, NotAuthentic
 from tinsmith.runner.execute import PowerCut
+from tinsmith.runner.export import export_learnt
 from tinsmith.runner.learnt import boot
 from tinsmith.runner.protocol import Command, Sample
 from tinsmith.runner.store import CUT_AFTER, CUT_BEFORE, CUT_DURING
 from tinsmith.runner.training import open_training
 from tinsmith.toolchain import secure_image
+from tinsmith.train.scheme import Scheme, Update
 from tinsmith.trust import keys
 from tinsmith.trust.manifest import SECURE_IMAGE, read_manifest
 from tinsmith.trust.project import protect_project
@@ -187,6 +189,19 @@ def test_only_an_authorised_delta_is_applied(owner: Owner, tmp_path: Path) -> No
         assert name
     asks = [applied(training, d) for d in (first, first, later, first, later)]
     assert in_one_boot(training, asks) == [0, NO_DELTA, 0, NO_DELTA, NO_DELTA]
+
+
+def test_a_delta_of_what_the_secure_image_has_learnt(tmp_path: Path) -> None:
+    """`tinsmith train` writes what the device itself would; its owner authorises it."""
+    scheme = Scheme(update=(Update(node="*", bias=True, weights=0.5),))
+    owner = made(tmp_path, HOST, "digits_resnet", scheme)
+    training = owner.training
+    state = moved(training, 2)
+    store = commit(training)
+    written = export_learnt(training, state, 0)["delta"].read_bytes()
+    assert written == store.export_delta(state)
+    delta = authorize_delta(owner.folder, written, secret=owner.secret, device="d1", sequence=1)
+    assert same(store.apply_delta(delta, moved(training, 0))[0], state)
 
 
 def _flip(data: bytes, place: int) -> bytes:

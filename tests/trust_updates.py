@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinsmith.codegen.state import stored_start
 from tinsmith.ir.dtypes import DType, TensorType
 from tinsmith.runner.execute import run_sequence
 from tinsmith.runner.protocol import Command, Sample
@@ -42,12 +43,12 @@ class Owner:
         return open_training(self.folder)
 
 
-def made(root: Path, board: str) -> Owner:
-    plain = Case(board, "withhold", "digits_dscnn", SCHEME).compile(root / "plain")
+def made(root: Path, board: str, name: str = "digits_dscnn", scheme: Scheme = SCHEME) -> Owner:
+    plain = Case(board, "withhold", name, scheme).compile(root / "plain")
     secret = root / "root.key"
     keys.new_secret(secret)
-    for name in ("d1", "d2"):
-        protect_project(plain, root / name, secret=secret, device=name, pictures=False)
+    for device in ("d1", "d2"):
+        protect_project(plain, root / device, secret=secret, device=device, pictures=False)
     return Owner(secret, root / "d1", root / "d2")
 
 
@@ -151,5 +152,5 @@ def applied(training: TrainingProject, delta: bytes) -> Sample:
 
 
 def learnt(training: TrainingProject, by: int) -> bytes:
-    base = training.stored(moved(training, 0))
+    base = stored_start(training.locked or training.graph)
     return encode_delta(base, training.stored(moved(training, by)), training.base_hash, 1)

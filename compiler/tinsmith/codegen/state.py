@@ -42,3 +42,15 @@ def sealed_state(training: Graph) -> Value | None:
     node reads it, and no step changes it."""
     own = (old for old, new in training.updates if old == new)
     return next((v for v in own if v not in training.consumers), None)
+
+
+def stored_start(training: Graph) -> bytes:
+    """What stores and deltas hold of the state at compile time, as the device has it: the base of
+    its deltas. Of a training graph as it is compiled; a sealed copy is all zeros."""
+    block = StateBlock.of(training)
+    packed = bytearray(block.stored_bytes)
+    for value, offset in block.offsets.items():
+        if value not in training.transient:
+            raw = training.initializers[value].tobytes()
+            packed[offset : offset + len(raw)] = raw
+    return bytes(packed)

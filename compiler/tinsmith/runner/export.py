@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from ..codegen.project import read_network
+from ..codegen.state import stored_start
 from ..errors import CompileError
 from ..frontend.onnx_export import export_model
 from ..train.delta import encode_delta
@@ -26,7 +27,7 @@ def export_learnt(training: TrainingProject, state: State, counter: int) -> dict
     counter: of the store. Raises CompileError when a file cannot be written.
     """
     folder, graph = training.project.folder, training.graph
-    base = training.stored({v: graph.initializers[v] for v in graph.state})
+    base = stored_start(training.locked or graph)
     delta = encode_delta(base, training.stored(state), training.base_hash, counter)
     model = export_model(with_trained(read_network(folder), graph, state))
     paths = {"state": STATE_FILE, "delta": DELTA_FILE, "model": MODEL_FILE}

@@ -11,10 +11,9 @@ import struct
 from os import PathLike
 from pathlib import Path
 
-from ..codegen.state import StateBlock
+from ..codegen.state import stored_start
 from ..codegen.training import base_hash
 from ..errors import BadInput, CompileError
-from ..ir.graph import Graph
 from ..train.delta import decode_delta
 from . import keys
 from .images import read_locked_training
@@ -68,17 +67,6 @@ def authorize_delta(
             f"the model of {folder} does not learn", hint="compile it with --train and --trust"
         )
     base = bytes.fromhex(base_hash(training))
-    decode_delta(_start_of(training), delta, base)
+    decode_delta(stored_start(training), delta, base)
     key = keys.device_key(root, manifest.model_hash, device, keys.UPDATES)
     return delta + tag_of(key, base, DELTA, 0, delta, sequence)
-
-
-def _start_of(training: Graph) -> bytes:
-    """The stored state at compile time, as the device holds it."""
-    block = StateBlock.of(training)
-    packed = bytearray(block.stored_bytes)
-    for value, offset in block.offsets.items():
-        if value not in training.transient:
-            raw = training.initializers[value].tobytes()
-            packed[offset : offset + len(raw)] = raw
-    return bytes(packed)
