@@ -107,7 +107,6 @@ def test_a_training_step_has_the_bits_of_the_simulator(net: Net, tmp_path: Path)
     project = net.compile(tmp_path, "linux-x86_64", cpu=PLAIN)
     kernels = {n.kernel for n in project.report.train_nodes}
     assert any(k.startswith("tvm_") for k in kernels)
-    assert any(k and not k.startswith("tvm_") for k in kernels)
     agree(tmp_path, net, 20)
 
 
@@ -215,4 +214,20 @@ def test_a_protected_project_computes_the_bulk_with_tvm(mode: str, tmp_path: Pat
     assert report.trust.simulated
     assert any(n.kernel.startswith("tvm_") for n in report.nodes)
     assert not list((tmp_path / "secure").rglob("*_kernels.o"))
+    assert_exact(tmp_path)
+
+
+def test_a_node_without_a_rule_is_portable_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then what it reads and writes is stored as it is."""
+    from tinsmith.tvm_backend import registry
+
+    require(PLAIN)
+    rules = tuple(r for r in registry.registry() if r.op != "conv2d")
+    monkeypatch.setattr(registry, "registry", lambda: rules)
+    report = compile_for("digits_resnet", PLAIN, tmp_path).report
+    convolutions = [n for n in report.nodes if n.op == "conv2d"]
+    assert {n.kernel for n in convolutions}.isdisjoint({"tvm_conv2d"})
+    assert len([n for n in report.notes if "has no rule for TVM" in n]) == len(convolutions)
     assert_exact(tmp_path)

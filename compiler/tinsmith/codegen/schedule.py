@@ -18,7 +18,12 @@ from ..plan.arena import plan_arena
 from ..plan.check import check_plan
 from ..plan.order import order_nodes
 from ..tvm_backend.cuda.kernels import CudaLibrary, cuda_kernels
-from ..tvm_backend.kernels import KernelLibrary, stored_with_offset, tvm_kernels
+from ..tvm_backend.kernels import (
+    KernelLibrary,
+    stored_with_offset,
+    tvm_kernels,
+    without_rule,
+)
 from .c_text import c_model_name
 from .program import Program
 
@@ -53,7 +58,10 @@ def schedule(
         if cuda is not None:
             pool = tuple(cuda_kernels())
         calls = {c.node.name: c for c in _chosen(graph, board, pool, prices)}
-    for text in generic_kernels(list(calls.values()), board.target):
+    notes = generic_kernels(list(calls.values()), board.target)
+    if library is not None and not graph.updates:  # of what learns much is portable
+        notes = without_rule(list(calls.values()))
+    for text in notes:
         context.note(text)
 
     def scratch_of(node: Node) -> int:

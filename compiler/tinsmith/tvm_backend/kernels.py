@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InternalError
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Node, Value
-from ..kernels.kernel import Constant, Kernel
+from ..kernels.kernel import Constant, Kernel, KernelCall
 from ..machine.target import Isa
 from .registry import registry, rule_for
 from .rule import Rule, Site
@@ -113,6 +113,17 @@ def tvm_kernels(library: KernelLibrary, stored: frozenset[Value]) -> list[Kernel
         for rule in registry()
         for dtype in (DType.INT8, DType.FLOAT32)
     ]
+
+
+def without_rule(calls: Iterable[KernelCall]) -> Iterator[str]:
+    """What to say of nodes that compute much with portable C, for want of a rule that applies."""
+    for call in calls:
+        node = call.node
+        if call.kernel.template != _TEMPLATE and node.op.macs(node):
+            yield (
+                f"{node.op.name} {node.name} ({node.origin}) has no rule for TVM; it runs with the "
+                f"portable kernel {call.kernel.name}: {node.op.macs(node):,} MACs"
+            )
 
 
 def _kernel(rule: Rule, dtype: DType, library: KernelLibrary, stored: frozenset[Value]) -> Kernel:
