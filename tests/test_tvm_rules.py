@@ -28,6 +28,8 @@ from .cases import case_graph, case_inputs, cases_of
 from .host_c import FLOAT_TOLERANCE
 from .test_random_graphs import networks
 from .test_trust_kernels import LAYERS, Layer, blinded, samples_of
+from .training_case import TrainingCase
+from .training_cases import training_cases
 from .tvm_rules import Use, compiled, evaluated, native_isas, uses
 
 SEEDS = (0, 1, 2)
@@ -101,3 +103,36 @@ def test_sums_in_the_ring_are_bit_exact(layer: Layer) -> None:
         for sample in samples_of(graph):
             ((_, got, want),) = functions.call(0, evaluated(graph, sample))
             np.testing.assert_array_equal(got, want)
+
+
+def _backward(op: str, *layers: str) -> list[TrainingCase]:
+    names = {f"{op}.{layer}" for layer in layers}
+    found = [case for case in training_cases() if case.name in names]
+    assert len(found) == len(names)
+    return found
+
+
+_GRADIENTS = _backward(
+    "conv2d_input_gradient",
+    "pointwise_part",
+    "pointwise_wide",
+    "pointwise_stride2",
+    "one_pixel",
+    "same_3x3_part",
+    "dilated",
+    "uneven",
+    "depthwise_stride2",
+    "depthwise_dilated",
+)
+
+
+def test_gradients_are_bit_exact() -> None:
+    """float32, by the exact sums behind them."""
+    isa = next(iter(ISAS.values()))
+    found = [uses(case.graph, isa)[0] for case in _GRADIENTS]
+    functions = compiled(found)
+    for index, case in enumerate(_GRADIENTS):
+        for seed in SEEDS:
+            known = evaluated(case.graph, case.inputs(seed))
+            for _, got, want in functions.call(index, known):
+                assert got.tobytes() == want.tobytes(), case.name

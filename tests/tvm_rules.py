@@ -88,7 +88,8 @@ class Compiled:
         results = graph.results(node)
         given = [_stored(site, v, known[v]) for v in graph.activations(node)]
         made = [np.full(v.type.elements, 77, site.dtype(v)) for v in results]
-        tables = [c.array.reshape(-1) for c in use.rule.constants(site).values()]
+        tables = [np.ravel(known[v]) for v in use.rule.state(node, graph).values()]
+        tables += [c.array.reshape(-1) for c in use.rule.constants(site).values()]
         scratch_bytes = use.rule.scratch_bytes(site)
         scratch = [np.full(scratch_bytes, 0x5A, np.uint8)] if scratch_bytes else []
         tensors = [tvm.runtime.tensor(a) for a in (*given, *made, *tables, *scratch)]

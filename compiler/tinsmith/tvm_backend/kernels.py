@@ -145,6 +145,7 @@ def _kernel(rule: Rule, dtype: DType, library: KernelLibrary, stored: frozenset[
         dtype=dtype,
         view=view,
         constants=constants,
+        state=rule.state,
         applies=lambda node, graph: rule_for(node, graph) is rule,
         scratch_bytes=lambda node, graph: rule.scratch_bytes(site(node, graph)),
         lead_bytes=rule.lead_bytes,
@@ -157,6 +158,7 @@ def _arguments(rule: Rule, site: Site, constants: Iterable[str]) -> Iterator[str
     graph, node = site.graph, site.node
     for values, stem in ((graph.activations(node), "x"), (graph.results(node), "y")):
         yield from (f"{stem}{n or ''}" for n in range(len(values)))
+    yield from rule.state(node, graph)
     yield from constants
     if rule.scratch_bytes(site):
         yield "scratch"

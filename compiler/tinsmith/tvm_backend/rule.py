@@ -49,6 +49,7 @@ class Rule:
             their order, scratch (uint8) when there is any.
         constants: packed arrays by parameter name; numpy only.
         applies: whether it can compute this node, exactly.
+        state: as `Kernel.state`; these parameters come before the constants, and are only read.
         scratch_bytes: temporary memory while the node runs.
         tiles: the tiles that a sum may be computed in, (pixels, vectors), the likely best first;
             `tile_of` says which one `build` and `constants` take. None: nothing to choose.
@@ -60,6 +61,7 @@ class Rule:
     dtype: DType = DType.INT8
     constants: Callable[[Site], Mapping[str, Constant]] = lambda site: {}
     applies: Callable[[Node, Graph], bool] = lambda node, graph: True
+    state: Callable[[Node, Graph], Mapping[str, Value]] = lambda node, graph: {}
     scratch_bytes: Callable[[Site], int] = lambda site: 0
     tiles: Callable[[Site], Sequence[tuple[int, int]]] = lambda site: ()
     lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None

@@ -100,11 +100,13 @@ def define(
     body: Callable[[Frame], None],
     constants: Mapping[str, Constant] | None = None,
     *,
+    state: Mapping[str, Value] | None = None,
     scratch_bytes: int = 0,
     overlaps: bool = False,
 ) -> PrimFunc:
     """The PrimFunc with the parameters of `site` and the statements that `body` emits.
 
+    state: as `Rule.state`; found among the constants of the frame.
     overlaps: the output may overlap an input: `lead_bytes` says more than None.
     """
     node, graph = site.node, site.graph
@@ -116,6 +118,8 @@ def define(
         inputs = {i: _parameter(site, f"x{i}", v) for i, v in enumerate(node.inputs) if v in taken}
         outputs = [_parameter(site, f"y{i}", v) for i, v in enumerate(graph.results(node))]
         tables: dict[str, Tensor] = {}
+        for name, value in (state or {}).items():
+            tables[name] = _parameter(site, name, value)
         for name, constant in (constants or {}).items():
             dtype = str(constant.array.dtype)
             tables[name] = Tensor(_argument(name, constant.array.size, dtype), dtype)
