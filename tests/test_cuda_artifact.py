@@ -78,6 +78,13 @@ def test_a_project_is_bit_exact(small: CompiledProject) -> None:
 
 
 @needs_nvcc
+def test_a_float32_project_is_close(tmp_path: Path) -> None:
+    project = _compile("digits_autoencoder", tmp_path / "project", dtype="float32", calibrate=None)
+    with _gpu(project):
+        verify(project.folder).check()
+
+
+@needs_nvcc
 def test_a_wrong_kernel_is_found_at_its_node(small: CompiledProject, tmp_path: Path) -> None:
     source = _source(small).read_text()
     name = kernel_names(source)[1]
@@ -103,7 +110,7 @@ def test_what_a_project_holds(small: CompiledProject) -> None:
     assert report["arena_bytes"] > 0
     assert {n["kernel"] for n in report["nodes"] if n["op"] == "conv2d"} == {"cuda_conv2d_s8"}
     header = (small.folder / f"{stem}.h").read_text()
-    for function in ("_init", "_run", "_input", "_output", "_run_resident", "_close", "_message"):
+    for function in ("_init", "_run", "_input", "_output", "_run_resident", "_release", "_message"):
         assert f"{stem}{function}(" in header
 
 

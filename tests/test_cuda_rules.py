@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from tinsmith.ir.dtypes import Array, DType
 from tinsmith.ir.graph import Graph, Node, Value
@@ -23,6 +26,7 @@ from .cases import case_graph, case_inputs, cases_of
 from .cuda_emulation import Emulator, emulated, make_driver
 from .host_c import FLOAT_TOLERANCE
 from .int8_nets import Int8Net
+from .test_random_graphs import networks
 from .tvm_rules import evaluated
 
 FOLDED = ("quantize", "dequantize", "identity")  # no kernel sees them
@@ -93,6 +97,26 @@ def test_int8_is_bit_exact(tmp_path: Path) -> None:
     for i, (graph, _) in enumerate(kernels.nodes):
         for seed in SEEDS:
             kernels.check(i, evaluated(graph, case_inputs(graph, seed)))
+
+
+def test_float32_is_close(tmp_path: Path) -> None:
+    """All cases of all operators that stay float32."""
+    nodes = _single_nodes(DType.FLOAT32)
+    assert {op.name for op, _, _ in nodes} >= {"conv2d", "dense", "softmax", "gelu", "batch_norm"}
+    kernels = Kernels([(graph, node) for _, graph, node in nodes], tmp_path / "driver")
+    for i, (graph, _) in enumerate(kernels.nodes):
+        kernels.check(i, evaluated(graph, case_inputs(graph, 0)))
+
+
+@settings(max_examples=3, deadline=None, derandomize=True, phases=(Phase.generate,))
+@given(st.tuples(*(networks(f"net{i}") for i in range(6))))
+def test_random_networks_are_bit_exact(graphs: tuple[Graph, ...]) -> None:
+    """Each node of six networks, some in batches of two."""
+    nodes = [(g, n) for g in graphs for n in g.nodes if not n.op.is_view]
+    with TemporaryDirectory() as folder:
+        kernels = Kernels(nodes, Path(folder))
+        for i, (graph, _) in enumerate(nodes):
+            kernels.check(i, evaluated(graph, case_inputs(graph, 1)))
 
 
 # rows, columns, depth of dense layers that fill each of the tiles, none of them evenly

@@ -2,6 +2,8 @@
 // barriers (emulator.cpp), shared memory is static, tensor cores are loops of the first lane.
 #pragma once
 
+#include <math.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

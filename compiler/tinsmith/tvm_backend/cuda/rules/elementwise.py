@@ -14,28 +14,37 @@ from ..schedules import elementwise
 
 def _binary(node: Node, graph: Graph, function: Callable[[Any, Any], Any]) -> PrimFunc:
     """function(a, b) of the broadcast operands as int32 → int8."""
-    names = operand_names(node, graph)
+    buffers, operand, lanes = broadcast_operands(node, graph, "int8")
+
+    def value(i: Any) -> Any:
+        return function(operand(0, i).astype("int32"), operand(1, i).astype("int32"))
+
+    return elementwise(buffers, [(node.y.elements, value)], lanes)
+
+
+def broadcast_operands(
+    node: Node, graph: Graph, dtype: str
+) -> tuple[list[Any], Callable[[int, Any], Any], int]:
+    """Of a node with two operands: its buffers, (operand, flat output index) → element, and how
+    many elements a thread takes."""
+    names, out = operand_names(node, graph), node.y.shape
     shapes = [v.type.shape for v in node.inputs]
-    out = node.y.shape
     unique = {
-        name: te.placeholder((v.type.elements,), "int8", name)
+        name: te.placeholder((v.type.elements,), dtype, name)
         for name, v in zip(names, node.inputs, strict=True)
     }
-    same = all(shape == out for shape in shapes)
 
     def operand(position: int, i: Any) -> Any:
         buffer, shape = unique[names[position]], shapes[position]
         if shape == out:
-            return buffer[i].astype("int32")
+            return buffer[i]
         full = unravel(i, out)[len(out) - len(shape) :]
         indices = [0 if size == 1 else at for at, size in zip(full, shape, strict=True)]
-        return buffer[ravel(indices, shape)].astype("int32")
+        return buffer[ravel(indices, shape)]
 
-    size = node.y.elements
-    lanes = 4 if same and size % 4 == 0 else 1
-    return elementwise(
-        list(unique.values()), [(size, lambda i: function(operand(0, i), operand(1, i)))], lanes
-    )
+    same = all(shape == out for shape in shapes)
+    lanes = 4 if same and node.y.elements % 4 == 0 else 1
+    return list(unique.values()), operand, lanes
 
 
 def _sum(node: Node, graph: Graph) -> PrimFunc:

@@ -39,7 +39,7 @@ def window(
     return read_or(x[source * g.in_c + channel], inside, otherwise)
 
 
-def _shape(node: Node) -> tuple[int, int]:
+def shape_of(node: Node) -> tuple[int, int]:
     """Pixels of the whole batch, channels."""
     channels = node.y.shape[-1]
     return node.y.elements // channels, channels
@@ -56,7 +56,7 @@ def lanes_of(node: Node) -> int:
 
 def _max_pool(node: Node, graph: Graph) -> PrimFunc:
     del graph
-    shape, taps = _shape(node), reduce_axes(node)
+    shape, taps = shape_of(node), reduce_axes(node)
     x = te.placeholder((node.x.elements,), "int8", "x")
     lowest = tirx.const(-128, "int8")
 
@@ -81,7 +81,7 @@ def _scale(node: Node, graph: Graph) -> Requantize:
 
 
 def _average_pool(node: Node, graph: Graph) -> PrimFunc:
-    shape, taps, scale = _shape(node), reduce_axes(node), _scale(node, graph)
+    shape, taps, scale = shape_of(node), reduce_axes(node), _scale(node, graph)
     pixels = len(scale.multiplier)
     x = te.placeholder((node.x.elements,), "int8", "x")
     constants = scale.placeholders()
