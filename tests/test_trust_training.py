@@ -205,15 +205,17 @@ def test_each_device_learns_in_its_own_order(folder: Path, tmp_path: Path) -> No
 
 
 def test_a_step_is_measured_node_by_node(tmp_path: Path) -> None:
-    folder = CASES[3].compile(tmp_path)
+    folder = CASES[6].compile(tmp_path)
     report = bench(folder)
     step, plain = report.train_step_instructions, report.plain_instructions
     assert step is not None
     assert plain is not None
     assert step > plain
     nodes = profile_step(folder)
-    assert [n.node.op.name for n in nodes].count("authorize") == 1
-    assert 0.5 * step < sum(n.instructions for n in nodes) < step
+    calls = [n for n in nodes if n.node.op.name in ("authorize", "authorize_gradient")]
+    assert len(calls) == report.train_gateway_calls == 2
+    assert report.train_secure_instructions == sum(n.instructions for n in calls)
+    assert 0.5 * step < sum(n.instructions for n in nodes) < 1.01 * step
 
 
 def test_the_orders_are_in_the_secure_folder_alone(

@@ -111,9 +111,10 @@ class Report(msgspec.Struct, kw_only=True):
     Of a protected project, else None: trust. Then sizes, arena and nodes are of the non-secure
     image, macs, model_hash and instructions_per_inference of the whole. secure_flash_bytes,
     secure_ram_bytes: of the secure image. gateway_calls: per inference; train_gateway_calls: per
-    training step. After `bench`: secure_instructions: spent in gateway calls; bridge_instructions:
-    what the nodes that the secure world took over cost in the unprotected model, whose total is
-    plain_instructions; overhead_instructions: how many more the protected model executes.
+    training step. After `bench`: secure_instructions: spent in gateway calls, and
+    train_secure_instructions: in those of a step; bridge_instructions: what the nodes that the
+    secure world took over cost in the unprotected model, whose total is plain_instructions;
+    overhead_instructions: how many more the protected model executes.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -159,6 +160,7 @@ class Report(msgspec.Struct, kw_only=True):
     secure_ram_bytes: int | None = None
     gateway_calls: int | None = None
     train_gateway_calls: int | None = None
+    train_secure_instructions: int | None = None
     secure_instructions: int | None = None
     bridge_instructions: int | None = None
     plain_instructions: int | None = None

@@ -33,6 +33,8 @@ def report_text(report: Report) -> str:
         ("secure RAM", report.secure_ram_bytes),
         ("gateway calls", report.gateway_calls),
         ("in the gateway", report.secure_instructions),
+        ("calls of a training step", report.train_gateway_calls),
+        ("in the gateway then", report.train_secure_instructions),
         ("of it the bridge", report.bridge_instructions),
         ("unprotected", report.plain_instructions),
         ("overhead", report.overhead_instructions),

@@ -26,6 +26,7 @@ from .run import run_project
 from .training import TrainingProject, open_training, train_project
 
 GATEWAY = "authorize"  # the operator that enters the secure world
+_BACK = "authorize_gradient"  # and in a training step the second time
 _RATE = 2.0**-10  # of the steps that are measured; their cost does not depend on it
 
 
@@ -59,6 +60,9 @@ def bench(folder: str | Path, *, threads: int | None = None) -> Report:
         _measure_protection(project, report, report.trust, result.instructions_per_inference)
     if report.train_nodes:
         report.train_step_instructions = _train_step(project, sample)
+        if report.trust is not None and report.train_step_instructions is not None:
+            gates = [p for p in profile_step(folder) if p.node.op.name in (GATEWAY, _BACK)]
+            report.train_secure_instructions = sum(p.instructions for p in gates)
     write_report(project.folder, report)
     return report
 
