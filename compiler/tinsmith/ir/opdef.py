@@ -115,7 +115,6 @@ class OpDef:
     onnx_export: Callable[..., Any] | Absent
     cases: tuple[Case, ...] | Absent
     gradient: Callable[..., Any] | Absent = Absent("training does not go through it")
-    relax: Callable[..., Any] | Absent = Absent("the TVM back end is not built yet")
     is_view: bool = False
     updates: tuple[tuple[int, int], ...] = ()
     transient: tuple[int, ...] = ()
