@@ -62,7 +62,7 @@ def bench(folder: str | Path, *, threads: int | None = None) -> Report:
         report.train_step_instructions = _train_step(project, sample)
         if report.trust is not None and report.train_step_instructions is not None:
             gates = [p for p in profile_step(folder) if p.node.op.name in (GATEWAY, _BACK)]
-            report.train_secure_instructions = sum(p.instructions for p in gates)
+            report.train_secure_instructions = _total(gates)
     write_report(project.folder, report)
     return report
 
