@@ -87,7 +87,8 @@ def forged(pair: Pair) -> Mapping[str, Update]:
 
 
 class UpdateBench(SkipBench):
-    """Asks by `ts_update`."""
+    """Asks by `ts_update`. An answer is what the caller did not have: not his request in another
+    place of his memory, nor zeros, where a disturbed copy or wipe may put them."""
 
     door, last, longest = "__acle_se_ts_update", "ts_update_finish", 40_000
     over = ("take_block",)  # a disturbed hash is another one
@@ -107,8 +108,23 @@ class UpdateBench(SkipBench):
         at = symbols["probe_request"]
         remote.write(at, packed)
         remote.set_register(0, at if request.at is None else request.at)
+        self._given = {0, *packed, *request.data, *request.tag}
+        kind = STATE if request.kind == MAKE else request.kind
+        last = (
+            request.sequence if request.kind == MAKE else int.from_bytes(request.tag[:4], "little")
+        )
+        self._code = tag_of(KEY, BASE, kind, request.counter, request.data, last)[4:]
         pairs = [w for v in (request.floor, request.sequence) for w in (v, v ^ NOT_SET)]
         remote.write(self._pair.secrets["update_state"], struct.pack("<4I", *pairs))
+
+    def _wrote(self) -> bool:
+        before = self._watched[: self._other_bytes]
+        now = self._remote.read(self._other_at, self._other_bytes)
+        pieces = [self._code[i : i + 3] for i in range(len(self._code) - 2)]
+        told = any(piece in now and piece not in before for piece in pieces)
+        return told or any(
+            b != a and b not in self._given for a, b in zip(before, now, strict=True)
+        )
 
 
 @contextmanager
