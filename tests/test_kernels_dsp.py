@@ -45,6 +45,7 @@ MORE = {
         _conv("pw_28", (1, 28, 1, 3), 3, (1, 1), clamp=(-0.5, 1.0)),
         _conv("pw_stride", (1, 16, 7, 6), 8, (1, 1), strides=(2, 2)),
         _conv("first", (1, 3, 12, 11), 8, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
+        _conv("thin", (1, 1, 9, 8), 4, (3, 3), pads=SAME),
         _conv("outside", (1, 4, 2, 3), 4, (3, 3), pads=(3, 3, 3, 3)),
         _conv("column", (1, 5, 9, 4), 4, (4, 1), dilations=(2, 3), pads=(3, 0, 3, 0)),
         _conv("dw_even", (1, 8, 9, 10), 8, (3, 3), groups=8, pads=SAME),

@@ -10,7 +10,7 @@ import numpy as np
 from ...ir.graph import Graph, Node
 from ..geometry import Geometry, clamp_facts, conv_geometry, window_lead
 from ..kernel import Constant, Kernel
-from ..packing import unroll
+from ._loops import loop
 from ._weights import (
     FEATURES,
     MAX_STORE_OFFSET,
@@ -21,6 +21,8 @@ from ._weights import (
     is_radix,
     weight_words,
 )
+
+_MAX_BODY = 18  # pairs of k in the body of the loop
 
 
 def _gemm_applies(node: Node, graph: Graph) -> bool:
@@ -45,7 +47,7 @@ def _gemm_view(node: Node, graph: Graph) -> Mapping[str, Any]:
         **vars(g),
         "k": g.kernel_h * g.kernel_w * g.in_c,
         "k_pairs": k_pairs,
-        "unroll": unroll(k_pairs, 18),
+        **loop(k_pairs - 1, _MAX_BODY),
         "stream_bytes": -(-g.out_c // 2) * (2 + k_pairs + 6) * 4,
         "pixels": g.pixels,
         "direct_rows": g.is_pointwise and g.in_c % 4 == 0,
@@ -88,7 +90,9 @@ def _gemm_instructions(node: Node, graph: Graph) -> float:
     k = _k_pairs(g)
     groups = -(-g.pixels // 4)
     gather = k * 2 * (1.4 if g.is_pointwise else 2.2) * 4
-    return groups * (-(-g.out_c // 2) * (12 * k + 3 * k / unroll(k, 18) + 56) + gather + 40)
+    return groups * (
+        -(-g.out_c // 2) * (12 * k + 3 * loop(k - 1, _MAX_BODY)["rounds"] + 50) + gather + 40
+    )
 
 
 KERNELS = (

@@ -119,7 +119,7 @@ def _instructions(node: Node, graph: Graph) -> float:
     if _feed(g) == "rows":
         gather += 40 * g.kernel_h + 40
     elif _feed(g) == "packed":
-        gather += 2 * (g.kernel_h * (20 + g.kernel_w * g.in_c) + 30)
+        gather += 2 * (g.kernel_h * (4 + 0.7 * g.kernel_w * g.in_c) + 15)
     return -(-g.pixels // 2) * (block + gather)
 
 

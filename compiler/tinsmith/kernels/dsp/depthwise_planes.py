@@ -23,7 +23,7 @@ from ._weights import FEATURES, MAX_STORE_OFFSET
 
 _WIDTHS = (3, 5, 7)
 _MAX_PAIR_OFFSET = 1020  # of LDRD, bytes
-_PLANE_BYTES = 2560  # scratch to aim at, or a quarter of a smaller input
+_LEAST_BYTES, _PLANE_BYTES = 640, 2560  # scratch to aim at: between them a quarter of the input
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _planes(g: Geometry) -> _Planes:
     start = (steps + (1 if last else 0) - 1) * full * g.stride_w // 2
     inside = g.pad_left // 2 + (g.in_w + g.pad_left % 2 + 1) // 2
     words = max(start + reach, inside)
-    room = min(_PLANE_BYTES, g.in_h * g.row_bytes // 4)
+    room = min(_PLANE_BYTES, max(_LEAST_BYTES, g.in_h * g.row_bytes // 4))
     most = max(room // (16 * words), g.kernel_h + g.stride_h)
     band = min((most - g.kernel_h) // g.stride_h + 1, g.out_h)
     rows = (band - 1) * g.stride_h + g.kernel_h
