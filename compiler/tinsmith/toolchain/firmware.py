@@ -48,7 +48,8 @@ def build_firmware(
     model = ModelBinding.of(graph, train)
     write_harness(project_dir, board, [model])
     elf = build(project_dir, board, objects=objects, peak_node=peak_node)
-    sizes = measure_sizes(elf, (model.name, f"{model.name}_weights", f"{model.name}_kernels"))
+    parts = (model.name, *(f"{model.name}_{part}" for part in ("weights", "kernels", "cubin")))
+    sizes = measure_sizes(elf, parts)
     check_budget(sizes, board, ram=ram, flash=flash, node=peak_node)
     stack = worst_case_stack(elf, board, f"{model.name}_run")
     if train is not None:
