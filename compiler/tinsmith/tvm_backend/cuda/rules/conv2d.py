@@ -83,13 +83,14 @@ def _grouped(node: Node, graph: Graph) -> PrimFunc:
     return reduction([x, w, *constants], y, lanes)
 
 
-def _exact(node: Node, graph: Graph) -> bool:
+def sums_fit(node: Node, graph: Graph) -> bool:
+    """Whether no sum of products leaves int32."""
     del graph
     return int(np.prod(node.inputs[1].type.shape[1:])) < _MAX_DEPTH
 
 
 def _ungrouped(node: Node, graph: Graph) -> bool:
-    return node.attrs.groups == 1 and _exact(node, graph)
+    return node.attrs.groups == 1 and sums_fit(node, graph)
 
 
 RULES = (
@@ -99,5 +100,5 @@ RULES = (
         constants=lambda node, graph: product_constants(im2col(node), node, graph),
         applies=_ungrouped,
     ),
-    CudaRule("conv2d", build=_grouped, constants=_grouped_weights, applies=_exact),
+    CudaRule("conv2d", build=_grouped, constants=_grouped_weights, applies=sums_fit),
 )

@@ -12,7 +12,7 @@ from ...import_tvm import PrimFunc
 from ..gemm import Gemm, gemm
 from ..gemv import FEW_ROWS, LANES, gemv
 from ..rule import CudaRule
-from .conv2d import product_constants, scale_of
+from .conv2d import product_constants, scale_of, sums_fit
 
 
 def _product(node: Node) -> Gemm:
@@ -27,9 +27,8 @@ def _product(node: Node) -> Gemm:
 
 
 def _few_rows(node: Node, graph: Graph) -> bool:
-    del graph
     product = _product(node)
-    return product.rows <= FEW_ROWS and product.depth % LANES == 0
+    return product.rows <= FEW_ROWS and product.depth % LANES == 0 and sums_fit(node, graph)
 
 
 def _build_gemv(node: Node, graph: Graph) -> PrimFunc:
@@ -48,5 +47,6 @@ RULES = (
         "dense",
         build=lambda node, graph: gemm(_product(node), scale_of(node, graph)),
         constants=lambda node, graph: product_constants(_product(node), node, graph),
+        applies=sums_fit,
     ),
 )

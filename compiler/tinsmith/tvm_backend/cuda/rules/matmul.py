@@ -47,4 +47,10 @@ def matmul_function(node: Node, operands: Sequence[Any], product: Callable[[Any,
     return te.compute((node.y.elements // out[-1], out[-1]), total, name="C")
 
 
-RULES = (CudaRule("matmul", build=_build, constants=constant_operands),)
+def _sums_fit(node: Node, graph: Graph) -> bool:
+    """Whether no sum of products of centred integers leaves int32."""
+    del graph
+    return node.x.shape[-1] < 2**31 // (255 * 255)
+
+
+RULES = (CudaRule("matmul", build=_build, constants=constant_operands, applies=_sums_fit),)
