@@ -356,12 +356,12 @@ def test_executorch_runs_the_same_integers() -> None:
     pytest.importorskip("executorch")
     from tinsmith.lowering import canonical
     from tinsmith.pass_manager import PassContext
-    from tinsmith.peers.executorch import ExecuTorchModule
+    from tinsmith.peers.executorch import ExecuTorchModule, program
 
     folder = shared_models() / "mlperf_tiny"
     golden = np.load(folder / "ad_golden.npz")
     graph = canonical(folder / "ad_int8.onnx", PassContext())
-    module = ExecuTorchModule(graph, 1)
+    module = ExecuTorchModule(program(graph), 1)
     x = golden["x"][:1]
     module.give([Feed(x.astype(np.float32), x, graph.inputs[0].type.quant)])
     module.run()

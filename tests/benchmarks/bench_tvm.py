@@ -1,7 +1,7 @@
 """Networks and single layers on this machine's CPU, beside other runtimes in the same run.
 
-`python tests/benchmarks/bench_tvm.py --against all --markdown FILE`. Times depend on the machine and
-what else it does; ratios are paired and hold better.
+`python tests/benchmarks/bench_tvm.py --markdown docs/tvm.md`. Times depend on the machine and what
+else it does; ratios are paired and hold better.
 """
 
 from __future__ import annotations
@@ -108,9 +108,8 @@ def cells(case: Case, comparison: Comparison, run: ThreadRun) -> list[str]:
         met = "" if best.slower.median >= case.goal else f" (goal {case.goal})"
         verdict = f"**{best.slower.median:.2f}** [{low:.2f}, {high:.2f}]{met}"
     time_ = f"{ours * 1e6 / case.parts:.1f}"
-    return [
-        case.label, str(run.threads), time_, "" if share is None else f"{share:.0%}", *ratios, verdict,
-    ]  # fmt: skip
+    peak = "" if share is None else f"{share:.0%}"
+    return [case.label, str(run.threads), time_, peak, *ratios, verdict]
 
 
 def _ratio(row: Row | None) -> str:

@@ -24,7 +24,7 @@ EXTRA = "peers"
 OFFSET = 128  # of uint8 to int8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """The model of a comparison.
 

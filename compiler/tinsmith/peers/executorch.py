@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,22 +21,28 @@ _BINDINGS = "executorch.extension.pybindings.portable_lib"
 _DELEGATE = "executorch_call_delegate"
 
 
+@dataclass(frozen=True)
+class Program:
+    """types: of the inputs. outside: operators that XNNPACK leaves to the portable kernels."""
+
+    code: bytes
+    types: tuple[np.dtype[Any], ...]
+    outside: int
+
+
 class ExecuTorchModule:
     """A program in memory. Its pool of threads is one for the whole process."""
 
-    def __init__(self, graph: Graph, threads: int) -> None:
+    def __init__(self, program: Program, threads: int) -> None:
         self._torch = load("torch")
         self.label = "executorch"
-        first, _ = edges(graph)
-        self._types = [
-            np.dtype(np.int8) if v in first else np.dtype(v.type.dtype.numpy) for v in graph.inputs
-        ]
-        program, outside = _lowered(graph, self._torch, self._types)
+        self._types = program.types
+        outside = program.outside
         self.settings = "XNNPACK" + (f", {outside} operators outside it" if outside else "")
         bindings = load(_BINDINGS)
         bindings._unsafe_reset_threadpool(threads)
-        self._program = program  # the module reads its constants there
-        self._module: Any = bindings._load_for_executorch_from_buffer(program)
+        self._program = program.code  # the module reads its constants there
+        self._module: Any = bindings._load_for_executorch_from_buffer(program.code)
         self._inputs: tuple[Any, ...] = ()
         self._outputs: Sequence[Any] = ()
 
@@ -53,8 +61,12 @@ class ExecuTorchModule:
         return [o.numpy().copy() for o in self._outputs]
 
 
-def _lowered(graph: Graph, torch: Any, types: Sequence[np.dtype[Any]]) -> tuple[bytes, int]:
-    """The program, and how many of its operators XNNPACK leaves to the portable kernels."""
+def program(graph: Graph) -> Program:
+    """Export a FLOAT graph in ONNX layout. Raises NotComparable."""
+    torch = load("torch")
+    first, _ = edges(graph)
+    int8 = np.dtype(np.int8)
+    types = tuple(int8 if v in first else np.dtype(v.type.dtype.numpy) for v in graph.inputs)
     exir = load("executorch.exir")  # registers torch's quantize operators, too
     partitioner = load(_PARTITIONER).XnnpackPartitioner()
     module = torch_network(graph, torch)
@@ -73,7 +85,7 @@ def _lowered(graph: Graph, torch: Any, types: Sequence[np.dtype[Any]]) -> tuple[
                 n for n in calls
                 if getattr(n.target, "__name__", "") not in (_DELEGATE, "getitem")
             ]  # fmt: skip
-            return edge.to_executorch().buffer, len(outside)
+            return Program(edge.to_executorch().buffer, types, len(outside))
     except Exception as error:  # the exporter raises whatever a pass of torch's raises
         raise NotComparable(
             f"cannot export the network: {type(error).__name__}: {error}"
@@ -84,7 +96,13 @@ def _lowered(graph: Graph, torch: Any, types: Sequence[np.dtype[Any]]) -> tuple[
 
 def prepare(subject: Subject, threads: int) -> Sequence[Contender]:
     """One form."""
-    return [ExecuTorchModule(subject.graph, threads)]
+    return [ExecuTorchModule(_program(subject), threads)]
+
+
+@lru_cache(maxsize=1)
+def _program(subject: Subject) -> Program:
+    """Exporting takes long, and is the same for any number of threads."""
+    return program(subject.graph)
 
 
 PEER = Peer("executorch", "executorch", prepare)
