@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SPINS_BEFORE_SLEEP = 20000, SPINS_BEFORE_YIELD = 2000 };
+enum { SPINS_BEFORE_SLEEP = 600000, SPINS_BEFORE_YIELD = 2000 };
 
 /* TVMParallelGroupEnv and FTVMParallelLambda of tvm/runtime/c_backend_api.h. */
 typedef struct {

@@ -20,6 +20,7 @@ from ._strips import Block, Shape, Strip, blocks, ranked_tiles, strips
 from ._taps import Windows, window_pair
 
 _CACHE_LINE = 64
+_WORK = 4  # the time of a multiplication without dot products in those of `maybe_parallel`
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,10 @@ def emit(layer: Layer, arithmetic: Arithmetic) -> None:
         with (
             loop(layer.groups) as group,
             loop(block.count) as b,
-            maybe_parallel(rows, macs) as row,
+            maybe_parallel(rows, _WORK * macs) as row,
         ):
             for strip in strips(layer.across, layer.shape.pixels):
-                inner = macs // rows * strip.count * strip.pixels // layer.across.out
+                inner = _WORK * macs // rows * strip.count * strip.pixels // layer.across.out
                 with maybe_parallel(strip.count, 0 if rows > 1 else inner) as t:
                     part.emit(group, b, row, strip, strip.first + t * strip.pixels)
 

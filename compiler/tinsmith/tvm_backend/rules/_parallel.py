@@ -9,7 +9,10 @@ from contextvars import ContextVar
 from ..import_tvm import T
 from ._emit import Expr, loop
 
-_LEAST_MACS = 2_000_000  # some ten microseconds of one core: less does not pay for waking another
+# Some twenty microseconds of one core: less does not pay for what the cores tell each other, above
+# all for the halves of the activations that the other one has in its cache.
+_LEAST_MACS = 8_000_000
+WIDEST = 64  # multiplications of one instruction, in which `macs` are counted
 
 _ALONE = ContextVar("_ALONE", default=False)
 

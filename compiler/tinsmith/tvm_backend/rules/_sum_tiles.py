@@ -15,9 +15,10 @@ from ..rule import Site, tile_of
 from ._emit import Expr, Frame, Register, define, loop
 from ._epilogue import Epilogue
 from ._index import at_most, split
-from ._parallel import maybe_parallel
+from ._parallel import WIDEST, maybe_parallel
 from ._sum_windows import Source, Windows, needs_copy, source, windows_of
 
+_SHARED_TILES = 4  # of channels: enough to give each thread its own
 _CACHED_WEIGHTS = 24 * 1024  # that stay in the first-level cache while all pixels pass
 _ENDING, _ENDING_IN_FOURS = 9, 7  # instructions from a vector of sums to outputs
 _LATENCY = 10  # accumulators that keep the dot-product units busy
@@ -171,17 +172,18 @@ def _emit(t: Tiling, src: Source, frame: Frame) -> None:
         with maybe_parallel(pixel_tiles, work) as index:
             tile(index, group, block, width)
 
-    macs = t.site.node.op.macs(t.site.node)
+    work = t.site.node.op.macs(t.site.node) * min(4, WIDEST // t.dot.part_elements)
     if channels_outside or pixel_tiles == 1:
-        outer = t.whole if pixel_tiles == 1 else 1
+        outer = t.whole if pixel_tiles == 1 or t.whole >= _SHARED_TILES else 1
+        inner = 0 if outer > 1 else work // (w.groups * t.total)
         with loop(w.groups) as group:
             if t.whole:
-                with maybe_parallel(t.whole, macs // w.groups if outer > 1 else 0) as block:
-                    pixels(group, block, t.blocks, 0 if outer > 1 else macs // (w.groups * t.total))
+                with maybe_parallel(t.whole, work // w.groups if outer > 1 else 0) as block:
+                    pixels(group, block, t.blocks, inner)
             if t.last:
-                pixels(group, last, t.last, 0 if outer > 1 else macs // (w.groups * t.total))
+                pixels(group, last, t.last, inner)
         return
-    with maybe_parallel(pixel_tiles, macs) as index, loop(w.groups) as group:
+    with maybe_parallel(pixel_tiles, work) as index, loop(w.groups) as group:
         if t.whole:
             with loop(t.whole) as block:
                 tile(index, group, block, t.blocks)
