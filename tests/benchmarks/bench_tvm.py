@@ -1,17 +1,20 @@
 """Networks and single layers on this machine's CPU, beside other runtimes in the same run.
 
 `python tests/benchmarks/bench_tvm.py --markdown docs/tvm.md`. Times depend on the machine and what
-else it does; ratios are paired and hold better.
+else it does; ratios are paired and hold better. `--real-time` (root only) lets nothing else run
+while a runtime has its turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,8 +87,28 @@ def measure(
                     threads=thread_counts(options.threads),
                     rounds=options.rounds,
                     layers=options.layers,
+                    undisturbed=real_time if options.real_time else nullcontext,
                 ),
             )
+
+
+@contextmanager
+def real_time() -> Generator[None]:
+    """Real-time priority for every thread of this process, and those that it makes meanwhile."""
+    try:
+        _schedule(os.SCHED_FIFO, 1)
+    except PermissionError as error:
+        raise SystemExit(f"--real-time: {error}") from error
+    try:
+        yield
+    finally:
+        _schedule(os.SCHED_OTHER, 0)
+
+
+def _schedule(policy: int, priority: int) -> None:
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(ProcessLookupError):
+            os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
 
 
 def best_ratio(run: ThreadRun) -> Row | None:
@@ -151,6 +174,7 @@ def main() -> None:
     parser.add_argument("--threads", default="1,all")
     parser.add_argument("--rounds", type=int, default=41)
     parser.add_argument("--layers", action="store_true", help="print the slowest layers")
+    parser.add_argument("--real-time", action="store_true", help="with real-time priority")
     parser.add_argument("--only", nargs="*", help="parts of names of models")
     parser.add_argument("-o", "--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--markdown", type=Path, help="write the table into this file")

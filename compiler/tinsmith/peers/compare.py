@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -124,12 +125,13 @@ def compare(
     rounds: int = ROUNDS,
     layers: bool = False,
     bind: Mapping[str, int] | None = None,
+    undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Compile `model` for `board` into `out`, and time it against each peer, interleaved.
 
     calibrate: quantises a float model first; the peers then get the quantised one, too.
-    layers: time each of our own layers, too.
+    layers: time each of our own layers, too. undisturbed: entered around all that is timed.
     Raises MissingTool for a peer that was named and is not installed; what compiling raises.
     """
     peers, named = peers_named(against)
@@ -149,7 +151,7 @@ def compare(
     subject = Subject(model.stem, source, network, dtype, find_tflite(model, tflite))
     library = build_library(open_project(out))
     runs = tuple(
-        _measure(subject, compiled, library, peers, count, rounds, tell)
+        _measure(subject, compiled, library, peers, count, rounds, undisturbed, tell)
         for count in dict.fromkeys(threads)
     )
     report = compiled.report
@@ -158,8 +160,9 @@ def compare(
         return made
     tell("timing the layers")
     feeds = random_feeds(compiled.graph, source, 0)
-    peak = _peak(compiled, 1) if dtype == "int8" else None
-    return replace(made, layers=measure_layers(open_project(out), report, feeds, peak))
+    with undisturbed():
+        peak = _peak(compiled, 1) if dtype == "int8" else None
+        return replace(made, layers=measure_layers(open_project(out), report, feeds, peak))
 
 
 def _source(
@@ -177,6 +180,7 @@ def _measure(
     peers: Sequence[Peer],
     threads: int,
     rounds: int,
+    undisturbed: Callable[[], AbstractContextManager[None]],
     tell: Callable[[str], None],
 ) -> ThreadRun:
     try:
@@ -195,14 +199,15 @@ def _measure(
         except NotComparable as error:
             missing.append(Row(peer.name, peer.version, note=str(error)))
     agreements = _agreements(compiled.graph, subject, contenders, missing)
-    peak = _peak(compiled, threads)
     load = CpuLoad()
     load.start()
-    seconds = interleave(
-        [c.run for c in contenders],
-        rounds=rounds,
-        progress=lambda i, n: tell(f"{threads} threads, round {i} of {n}"),
-    )
+    with undisturbed():
+        peak = _peak(compiled, threads)
+        seconds = interleave(
+            [c.run for c in contenders],
+            rounds=rounds,
+            progress=lambda i, n: tell(f"{threads} threads, round {i} of {n}"),
+        )
     others = load.others()
     rows = [
         Row(
