@@ -42,7 +42,9 @@ FoldChannels = Annotated[
     bool,
     typer.Option("--fold-channels/--no-fold-channels", help="leave out channels that never change"),
 ]
-Optimize = Annotated[str, typer.Option("--optimize", metavar="GOAL", help="instructions or ram")]
+Optimize = Annotated[
+    str, typer.Option("--optimize", metavar="GOAL", help="instructions, flash or ram")
+]
 Quota = Annotated[
     int | None,
     typer.Option("--quota", min=1, help="inferences that the secure world allows per boot"),
