@@ -112,26 +112,36 @@ def _backward(op: str, *layers: str) -> list[TrainingCase]:
     return found
 
 
-_GRADIENTS = _backward(
-    "conv2d_input_gradient",
-    "pointwise_part",
-    "pointwise_wide",
-    "pointwise_stride2",
-    "one_pixel",
-    "same_3x3_part",
-    "dilated",
-    "uneven",
-    "depthwise_stride2",
-    "depthwise_dilated",
-)
+_LEARNING = [
+    *_backward(
+        "conv2d_trainable",
+        "pointwise_part",
+        "pointwise_wide",
+        "same_3x3_part",
+        "dilated",
+        "depthwise_stride2",
+    ),
+    *_backward(
+        "conv2d_input_gradient",
+        "pointwise_part",
+        "pointwise_wide",
+        "pointwise_stride2",
+        "one_pixel",
+        "same_3x3_part",
+        "dilated",
+        "uneven",
+        "depthwise_stride2",
+        "depthwise_dilated",
+    ),
+]
 
 
-def test_gradients_are_bit_exact() -> None:
-    """float32, by the exact sums behind them."""
+def test_layers_that_learn_are_bit_exact() -> None:
+    """Also the gradients, float32 with exact sums behind them."""
     isa = next(iter(ISAS.values()))
-    found = [uses(case.graph, isa)[0] for case in _GRADIENTS]
+    found = [uses(case.graph, isa)[0] for case in _LEARNING]
     functions = compiled(found)
-    for index, case in enumerate(_GRADIENTS):
+    for index, case in enumerate(_LEARNING):
         for seed in SEEDS:
             known = evaluated(case.graph, case.inputs(seed))
             for _, got, want in functions.call(index, known):

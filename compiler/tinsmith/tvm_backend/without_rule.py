@@ -34,7 +34,6 @@ WITHOUT_RULE: Mapping[str, str] = {
             "clamp_mask",
             "clip_mask",
             "conv2d_float",
-            "conv2d_trainable",
             "count_sample",
             "gather_channels",
             "lookup_gradient",

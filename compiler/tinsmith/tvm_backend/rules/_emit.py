@@ -151,7 +151,7 @@ def broadcast(value: Expr, lanes: int) -> Expr:
 
 def bind(value: Expr) -> Expr:
     """The value, computed once."""
-    return T.bind(value)
+    return value if isinstance(value, int) else T.bind(value)
 
 
 def clamp(value: Expr, low: Expr, high: Expr) -> Expr:

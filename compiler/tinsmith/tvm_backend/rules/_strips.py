@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ._emit import tails
 from ._taps import Windows
 
 _FMA_PER_CYCLE = 2
@@ -74,6 +76,18 @@ def blocks(vectors: int, width: int) -> list[Block]:
     count, left = divmod(vectors, width)
     found = [Block(0, count, width)] if count else []
     return found + ([Block(count * width, 1, left)] if left else [])
+
+
+def column_blocks(
+    columns: int, lanes: int, vectors: int
+) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    """(first column, number of equal blocks, width of each vector): whole ones, then the rest."""
+    whole = columns // lanes
+    for block in blocks(whole, vectors) if whole else ():
+        yield block.first * lanes, block.count, (lanes,) * block.vectors
+    rest = tuple(width for _, width in tails(whole * lanes, columns, lanes))
+    if rest:
+        yield whole * lanes, 1, rest
 
 
 def strips(across: Windows, pixels: int) -> list[Strip]:

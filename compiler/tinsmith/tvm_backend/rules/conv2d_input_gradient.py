@@ -7,7 +7,7 @@ axis of a row, run in vectors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +30,10 @@ from ._emit import (
     const,
     define,
     loop,
-    tails,
     vector,
 )
 from ._phases import Tile, tiles, where_inside
-from ._strips import blocks, choose
+from ._strips import choose, column_blocks
 
 _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
 _MOST_PIXELS = 6  # of a tile: all taps are spelled out, so larger ones only take longer to compile
@@ -102,7 +101,8 @@ def build(site: Site) -> PrimFunc:
     def body(frame: Frame) -> None:
         scale = bind(_power_of_two(frame.inputs[1].raw(0)))
         for part in _parts(node):
-            for first, count, widths in _column_blocks(site, part):
+            vectors = _vectors(site, part)
+            for first, count, widths in column_blocks(part.channels, site.isa.lanes, vectors):
                 with loop(count) as b, loop(samples) as n:
                     channel = first + b * sum(widths)
                     for rows in phases(node, 0):
@@ -113,19 +113,8 @@ def build(site: Site) -> PrimFunc:
     return define(site, body, constants(site), state=state(node, site.graph))
 
 
-def _column_blocks(site: Site, part: _Part) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """(first channel, number of equal blocks, width of each vector)."""
-    lanes = site.isa.lanes
-    whole = part.channels // lanes
-    shape = _shape(site, part)
-    for block in blocks(whole, shape) if whole else ():
-        yield block.first * lanes, block.count, (lanes,) * block.vectors
-    rest = tuple(width for _, width in tails(whole * lanes, part.channels, lanes))
-    if rest:
-        yield whole * lanes, 1, rest
-
-
-def _shape(site: Site, part: _Part) -> int:
+def _vectors(site: Site, part: _Part) -> int:
+    """Of a tile."""
     columns = site.node.attrs.shape[2]
     return choose(columns, max(1, part.channels // site.isa.lanes), site.isa.registers).vectors
 

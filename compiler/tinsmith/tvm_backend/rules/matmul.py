@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir.dtypes import DType
@@ -14,9 +14,9 @@ from ...quant.arithmetic import INT32_MAX
 from ..import_tvm import PrimFunc
 from ..rule import Rule, Site
 from ._contraction import Contraction, tile
-from ._emit import Expr, Frame, Register, Tensor, const, define, loop, nest, tails
+from ._emit import Expr, Frame, Register, Tensor, const, define, loop, nest
 from ._integers import Output, requantize
-from ._strips import blocks, choose, strips
+from ._strips import choose, column_blocks, strips
 from ._taps import Windows
 
 _ONE = Windows(1, 1, 1, 1, 0, 1)
@@ -79,7 +79,7 @@ def _build(site: Site, dtype: str, finish: _Finish) -> PrimFunc:
 
     def product(frame: Frame, starts: Sequence[Expr]) -> None:
         left, right = _operands(frame, node, dtype)
-        for first, count, widths in _column_blocks(columns, lanes, shape.vectors):
+        for first, count, widths in column_blocks(columns, lanes, shape.vectors):
             with loop(count) as block:
                 column = first + block * sum(widths)
                 for strip in strips(across, shape.pixels):
@@ -146,18 +146,6 @@ def _operands(frame: Frame, node: Node, dtype: str) -> tuple[_Operand, _Operand]
         for i, v in enumerate(node.inputs)
     )
     return left, right
-
-
-def _column_blocks(
-    columns: int, lanes: int, vectors: int
-) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """(first column, number of equal blocks, width of each vector): whole ones, then the rest."""
-    whole = columns // lanes
-    for block in blocks(whole, vectors) if whole else ():
-        yield block.first * lanes, block.count, (lanes,) * block.vectors
-    rest = tuple(width for _, width in tails(whole * lanes, columns, lanes))
-    if rest:
-        yield whole * lanes, 1, rest
 
 
 RULES = (
