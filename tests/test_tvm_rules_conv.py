@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from tinsmith.tvm_backend.intrinsics import interleaved_order
 from tinsmith.tvm_backend.native import compile_object, llvm_target
 from tinsmith.tvm_backend.registry import rule_for
 from tinsmith.tvm_backend.rule import Site
+from tinsmith.tvm_backend.rules import _parallel
 from tinsmith.tvm_backend.rules._sum_tiles import ranked_tiles
 from tinsmith.tvm_backend.run_prim_func import Library, aligned
 
@@ -86,7 +87,20 @@ def _result(site: Site, y: Array) -> Array:
 @pytest.mark.parametrize("target", ISAS)
 def test_generated_shapes_are_bit_exact(target: str) -> None:
     sites = dict(_sites(ISAS[target], best=target == next(iter(ISAS))))
-    library = Library({name: _built(site) for name, site in sites.items()}, ISAS[target])
+    _check(sites, Library({name: _built(site) for name, site in sites.items()}, ISAS[target]))
+
+
+@pytest.mark.skipif(not ISAS, reason="no instruction set of TVM's runs here")
+def test_tasks_of_parallel_loops_do_not_need_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_parallel, "_LEAST_MACS", 1)
+    isa = next(iter(ISAS.values()))
+    sites = dict(_sites(isa, best=False))
+    functions = {name: _built(site) for name, site in sites.items()}
+    assert sum("T.parallel" in f.script() for f in functions.values()) > len(functions) // 2
+    _check(sites, Library(functions, isa, tasks=3))
+
+
+def _check(sites: Mapping[str, Site], library: Library) -> None:
     for name, site in sites.items():
         for x in _samples(site.graph):
             buffers = _buffers(site, x)
@@ -98,7 +112,14 @@ def test_generated_shapes_are_bit_exact(target: str) -> None:
 DRIVER = """
 #include <stdio.h>
 #include <stdint.h>
-int32_t (*__TVMBackendParallelLaunch)(void *, void *, int32_t);
+typedef struct {{ void *sync; int32_t tasks; }} group;
+static int launch(int (*run)(int, group *, void *), void *closure, int tasks)
+{{
+    group env = {{0, 1}};
+    (void)tasks;
+    return run(0, &env, closure);
+}}
+int (*__TVMBackendParallelLaunch)(int (*)(int, group *, void *), void *, int) = launch;
 {declarations}
 static _Alignas(64) uint8_t memory[1 << 20];
 typedef int32_t (*function)(void *, void *, void *, void *, void *, void *, void *, void *);

@@ -1,6 +1,6 @@
 """Runs PrimFuncs on this machine, compiled as they are for a board: tests, measurements, self-test.
 
-Parallel loops run on the caller alone.
+Parallel loops run on the caller alone, their tasks one after the other, the last one first.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ typedef struct { void *sync; int32_t tasks; } group;
 typedef int (*body)(int task, group *env, void *closure);
 static int launch(body run, void *closure, int tasks)
 {
-    group env = {0, 1};
+    group env = {0, TASKS};
+    int failed = 0;
     (void)tasks;
-    return run(0, &env, closure);
+    for (int task = TASKS - 1; task >= 0; task--) {
+        failed |= run(task, &env, closure);
+    }
+    return failed;
 }
 int (*__TVMBackendParallelLaunch)(body, void *, int) = launch;
 """
@@ -38,8 +42,8 @@ _ALIGNMENT = 64
 class Library:
     """Compiled functions by name, in a shared library that lives as long as this object."""
 
-    def __init__(self, functions: Mapping[str, PrimFunc], isa: Isa) -> None:
-        """Raises MissingTool without a C compiler."""
+    def __init__(self, functions: Mapping[str, PrimFunc], isa: Isa, tasks: int = 1) -> None:
+        """tasks: of a parallel loop. Raises MissingTool without a C compiler."""
         cc = shutil.which("cc") or shutil.which("gcc")
         if cc is None:
             raise MissingTool("no C compiler to link with", hint="sudo apt-get install gcc")
@@ -47,7 +51,8 @@ class Library:
             folder = Path(name)
             (folder / "k.o").write_bytes(compile_object(functions, isa))
             (folder / "launch.c").write_text(_LAUNCH)
-            link = [cc, "-shared", "-fPIC", "-O1", "-o", "k.so", "launch.c", "k.o", "-lm"]
+            link = [cc, "-shared", "-fPIC", "-O1", f"-DTASKS={tasks}", "-o", "k.so"]
+            link += ["launch.c", "k.o", "-lm"]
             subprocess.run(link, cwd=folder, check=True)
             self._library = ctypes.CDLL(str(folder / "k.so"))
 
