@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tinsmith.ir.dtypes import Array, DType, Quant, TensorType, int8
 from tinsmith.ir.graph import Graph, Node, Stage, Value
+from tinsmith.kernels.dsp._uniform import uniform
 from tinsmith.kernels.dsp._weights import weight_words
 from tinsmith.kernels.mve._weights import channel_groups, channels
 from tinsmith.kernels.mve.depthwise import tap_groups
@@ -68,6 +69,33 @@ def test_smmla_form_is_the_rule(factors: list[float], seed: int, extra: int) -> 
     high = (raised * e.multiplier.astype(np.int64) >> 32) + e.offset
     assert np.abs(high).max() < 2**31
     np.testing.assert_array_equal(np.clip(high >> e.shift, -128, 127), rule(node, graph, acc))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(1e-4, 0.9),
+    st.lists(st.sampled_from([1.0, 0.7, 0.1, 0.02, 1e-3, 1e-6]), min_size=1, max_size=6),
+    st.integers(0, 2**32 - 1),
+)
+def test_uniform_form_is_the_rule(factor: float, spread: list[float], seed: int) -> None:
+    """One shift for channels whose factors lie apart: raised weights, shorter multipliers, channels
+    that take one value."""
+    rng = np.random.default_rng(seed)
+    node, graph = lowered_dense(rng, factor * np.array(spread))
+    form = uniform(node, graph)
+    if form is None:  # no common shift: too far apart, or no room for the raised accumulators
+        assert len(set(spread)) > 1 or factor > 0.2
+        return
+    w, bias = (graph.constant(v).astype(np.int64) for v in node.inputs[1:3])
+    signs = np.where(w > 0, 127, -128)  # the inputs at which a channel's sum is largest
+    x = np.concatenate([signs, -1 - signs, rng.integers(-128, 128, (500, w.shape[1]))])
+    raised = x @ form.weights.T + form.start
+    assert np.abs(form.weights).max() < 2**15
+    assert np.abs(raised).max() < 2**31
+    high = (raised * form.multiplier.astype(np.int64) >> 32) + form.offset
+    assert np.abs(high).max() < 2**31
+    want = rule(node, graph, (x - node.x.zero_point) @ w.T + bias)
+    np.testing.assert_array_equal(np.clip(high >> form.shift, -128, 127), want)
 
 
 @settings(max_examples=60, deadline=None)
