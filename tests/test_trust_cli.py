@@ -141,7 +141,7 @@ def test_an_unprotected_project_can_be_protected_later(vendor: Path, tmp_path: P
         (("--trust", "hide"), "host", "unknown mode 'hide'"),
         (("--trust", "withhold"), "mps2-an500", "no secure world"),
         (("--trust", "withhold", "--dtype", "float32"), "host", "float32 network cannot"),
-        (("--trust", "withhold", "--train", SOURCE / "update.toml"), "host", "before the cut"),
+        (("--trust", "coreguard-otp", "--train", SOURCE / "update.toml"), "host", "a pad cannot"),
         (("--trust", "withhold", "--trust-cut", "nowhere"), "host", "cannot be cut at 'nowhere'"),
         (("--quota", 3), "host", "--trust-cut and --quota are of a protected model"),
     ],
