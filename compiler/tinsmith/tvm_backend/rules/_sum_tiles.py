@@ -174,11 +174,19 @@ def _emit(t: Tiling, src: Source, frame: Frame) -> None:
 
     work = t.site.node.op.macs(t.site.node) * min(4, WIDEST // t.dot.part_elements)
     if channels_outside or pixel_tiles == 1:
-        outer = t.whole if pixel_tiles == 1 or t.whole >= _SHARED_TILES else 1
-        inner = 0 if outer > 1 else work // (w.groups * t.total)
+        shared = pixel_tiles == 1 or t.whole >= _SHARED_TILES
+        inner = 0 if shared else work // (w.groups * t.total)
+        parts = next(p for p in (4, 2, 1) if pixel_tiles % p == 0) if shared else 1
+        each = pixel_tiles // parts
         with loop(w.groups) as group:
-            if t.whole:
-                with maybe_parallel(t.whole, work // w.groups if outer > 1 else 0) as block:
+            if t.whole and shared:
+                # In the order of one thread; two threads still come to equal shares.
+                with maybe_parallel(t.whole * parts, work // w.groups) as unit:
+                    block, part = split(unit, parts)
+                    with loop(each) as index:
+                        tile(part * each + index, group, block, t.blocks)
+            elif t.whole:
+                with loop(t.whole) as block:
                     pixels(group, block, t.blocks, inner)
             if t.last:
                 pixels(group, last, t.last, inner)
