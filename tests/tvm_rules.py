@@ -39,7 +39,7 @@ class Use:
 
 def uses(graph: Graph, isa: Isa, *, every: bool = True) -> list[Use]:
     """All nodes but views, with their int8 activations stored as they are, with an offset, and
-    mixed. every: otherwise just with an offset, and the first one without."""
+    mixed. every: otherwise just the first one as it is and the others with an offset."""
     found: list[Use] = []
     for node in graph.nodes:
         if node.op.is_view:
@@ -56,9 +56,9 @@ def _ways(node: Node, graph: Graph, *, every: bool) -> list[frozenset[Value]]:
     values = [v for v in mine if v.type.dtype is DType.INT8]
     if not values:
         return [frozenset()]
-    ways = [frozenset(values), frozenset(values[1:])]
+    ways = [frozenset(values[1:])]
     if every:
-        ways += [frozenset(), frozenset(values[:1])]
+        ways += [frozenset(values), frozenset(), frozenset(values[:1])]
         ways += [frozenset(values[::2])] if len(values) > 2 else []
     return list(dict.fromkeys(ways))
 
