@@ -21,18 +21,26 @@ import json, sys
 import tinsmith
 from pathlib import Path
 from tinsmith import paths
+from tinsmith.errors import MissingTool
 from tinsmith.machine.board import board_names
 
 model = paths.GRAPHS / "digits_dscnn"
-flash = {}
+flash, missing = {}, []
 for board in board_names():
     folder = Path(sys.argv[1]) / board
-    tinsmith.compile(
-        model / "model.onnx", board=board, out=folder, calibrate=model / "calibration.npz"
-    )
+    try:
+        tinsmith.compile(
+            model / "model.onnx", board=board, out=folder, calibrate=model / "calibration.npz"
+        )
+    except MissingTool:
+        missing.append(board)
+        continue
     flash[board] = json.loads((folder / "report.json").read_text())["flash_bytes"]
-print(json.dumps({"package": tinsmith.__file__, "data": str(paths.BOARDS), "flash": flash}))
+facts = {"package": tinsmith.__file__, "data": str(paths.BOARDS)}
+print(json.dumps({**facts, "flash": flash, "missing": missing}))
 """
+# What no package manager of a machine brings along: the NDK, and a compiler for GPUs.
+MAY_BE_MISSING = ("android-", "cuda-")
 
 
 def _run(*argv: object, cwd: Path) -> str:
@@ -103,5 +111,7 @@ def test_installed_wheel_compiles_for_every_board(environment: Path, tmp_path: P
     )
     assert Path(result["package"]).is_relative_to(environment)
     assert Path(result["data"]).is_relative_to(environment)
-    assert result["flash"].keys() == boards == {p.name for p in paths.BOARDS.iterdir()}
+    assert boards == {p.name for p in paths.BOARDS.iterdir()}
+    assert result["flash"].keys() == boards - set(result["missing"])
+    assert all(board.startswith(MAY_BE_MISSING) for board in result["missing"])
     assert all(0 < size < 1_000_000 for size in result["flash"].values())
