@@ -23,6 +23,8 @@ EXTRAS = {
     "apache-tvm": "tvm",
     "nvidia-cuda-nvcc": "cuda",
     "ortools": "plan",
+    "ai-edge-litert": "peers",
+    "executorch": "peers",
 }
 
 
