@@ -61,6 +61,16 @@ def test_kernels_of_less_scratch_come_before_stripes() -> None:
     assert not notes
 
 
+def test_ram_takes_kernels_without_scratch() -> None:
+    """A dense layer whose fast kernel widens its input, which is the whole arena."""
+    net = Int8Net("wide", 1)
+    graph = net.build(net.dense(net.input(1, 1, 1, 512), 16))
+    plain, _ = arena(graph, None)
+    small, _ = arena(graph, None, "ram")
+    assert plain >= 3 * 512
+    assert small <= 512 + 2 * 16
+
+
 def test_what_does_not_fit_in_stripes_either_is_told_of_the_plain_plan(graph: Graph) -> None:
     small, _ = arena(graph, None, "ram")
     with pytest.raises(DoesNotFit, match="the arena needs") as error:
