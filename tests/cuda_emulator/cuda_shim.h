@@ -40,6 +40,37 @@ static inline float4 make_float4(float x, float y, float z, float w) { return {x
 template <class T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <class T> static inline T max(T a, T b) { return a < b ? b : a; }
 
+/* Operations that are rounded once. g++ contracts nothing here: the machine has no fused product. */
+static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fsub_rn(float a, float b) { return a - b; }
+static inline float __fdiv_rn(float a, float b) { return a / b; }
+static inline int __float_as_int(float value)
+{
+    int bits = 0;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+static inline float __int_as_float(int bits)
+{
+    float value = 0;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+/* Threads take turns only at barriers, so nothing comes between. */
+static inline int atomicAdd(int *place, int value)
+{
+    const int old = *place;
+    *place = (int)((unsigned)old + (unsigned)value);
+    return old;
+}
+static inline int atomicMax(int *place, int value)
+{
+    const int old = *place;
+    *place = max(old, value);
+    return old;
+}
+
 void emulated_block_barrier();
 void emulated_warp_barrier();
 unsigned emulated_lane();

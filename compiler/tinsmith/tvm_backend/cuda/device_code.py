@@ -80,8 +80,10 @@ def _launches(name: str, host: PrimFunc, kernels: Mapping[str, PrimFunc]) -> Ite
 _KERNEL_CALL = "tirx.call_ffi_kernel"
 
 
-# TVM writes a broadcast of 16 int8 as a call of this, which CUDA does not have.
+# TVM writes uint8 like this, and a broadcast of 16 int8 as a call of that; CUDA has neither.
 _PRELUDE = """
+using uchar = unsigned char;
+
 static __device__ __forceinline__ int4 make_int4(
     signed char a0, signed char a1, signed char a2, signed char a3, signed char a4, signed char a5,
     signed char a6, signed char a7, signed char a8, signed char a9, signed char a10,

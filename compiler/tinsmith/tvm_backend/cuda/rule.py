@@ -1,4 +1,4 @@
-"""A rule for the GPU: how one operator of one element type is computed in one kernel."""
+"""A rule for the GPU: how one operator of one element type is computed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class CudaRule:
 
     Attributes:
         op: the operator's name.
-        build: a scheduled PrimFunc of a single kernel. Its buffers are flat and named: x, x1… the
-            activation inputs in order, y, y1… the outputs, and the names of `constants`.
+        build: a scheduled PrimFunc of one kernel, or of several that run in order. Its buffers are
+            flat and named: x, x1… the activation inputs in order, y, y1… the results, s0, s1… the
+            state among the inputs by position, written in place, and the names of `constants`.
         dtype: INT8 or FLOAT32, as `kernel_dtype` says of the node.
         constants: packed arrays by buffer name.
         applies: whether it computes this node exactly.
@@ -63,23 +64,31 @@ def buffer_names(node: Node, graph: Graph) -> list[tuple[str, Value]]:
 
 
 def operand_names(node: Node, graph: Graph) -> list[str]:
-    """The buffer behind each of the node's inputs: x, x1… or, of constants, c0, c1… by position."""
+    """The buffer behind each of the node's inputs: x, x1…; by position s0, s1… of state and c0, c1…
+    of constants."""
     taken = set(graph.activations(node))
     names: list[str] = []
     read = 0
     for i, value in enumerate(node.inputs):
-        names.append(f"x{read or ''}" if value in taken else f"c{i}")
+        kept = f"s{i}" if value in graph.storage else f"c{i}"
+        names.append(f"x{read or ''}" if value in taken else kept)
         read += value in taken
     return names
 
 
+def state_names(node: Node, graph: Graph) -> list[tuple[str, Value]]:
+    """The buffers of state that a node reads, and whose new versions it writes there."""
+    named = zip(operand_names(node, graph), node.inputs, strict=True)
+    return [(name, value) for name, value in named if name.startswith("s")]
+
+
 def constant_operands(node: Node, graph: Graph) -> dict[str, Constant]:
-    """The arrays of the inputs that `operand_names` calls c0, c1…"""
+    """The arrays that `operand_names` calls c0, c1…, but for those without elements."""
     names = operand_names(node, graph)
     return {
         name: Constant(graph.constant(v).ravel(), 16)
         for name, v in zip(names, node.inputs, strict=True)
-        if name.startswith("c")
+        if name.startswith("c") and v.type.elements
     }
 
 

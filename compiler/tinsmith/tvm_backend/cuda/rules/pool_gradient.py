@@ -1,0 +1,111 @@
+"""Gradients of pools: a thread for each input, over the windows that hold it in row-major order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ....ir.graph import Graph, Node
+from ...import_tvm import PrimFunc, T, tirx
+from ..rule import unravel
+from ..threads import Cell, Expr, Operands, Phase, phases, plus, store, times
+from .gradients import rules
+
+Place = tuple[Expr, Expr, Expr, Expr]  # sample, row, column, channel
+
+
+def window_over(at: Expr, tap: Expr, stride: int, pad: int, dilation: int, count: int) -> Any:
+    """Along one axis, the window whose tap lies on `at`: (its number, whether there is one)."""
+    reach = at + pad - tap * dilation
+    number = tirx.truncdiv(reach, stride)
+    return number, tirx.all(reach >= 0, tirx.truncmod(reach, stride) == 0, number < count)
+
+
+def _over_windows(node: Node, body: Callable[[Place, Expr, Expr], None]) -> Callable[..., None]:
+    """body(input, row, column of a window that holds it), last taps first: windows in order."""
+    attrs, (_, out_h, out_w, _) = node.attrs, node.x.shape
+    (kh, kw), (sh, sw), (dh, dw) = attrs.kernel, attrs.strides, attrs.dilations
+    top, left = attrs.pads[:2]
+
+    def one(i: Expr) -> None:
+        place = tuple(unravel(i, attrs.shape))
+        _, h, w, _ = place
+        with T.serial(0, kh) as down, T.serial(0, kw) as across:
+            row, above = window_over(h, kh - 1 - down, sh, top, dh, out_h)
+            column, beside = window_over(w, kw - 1 - across, sw, left, dw, out_w)
+            with T.If(tirx.all(above, beside)), T.Then():
+                body(place, row, column)  # pyright: ignore[reportArgumentType]
+
+    return one
+
+
+def _average(node: Node, graph: Graph) -> PrimFunc:
+    _, out_h, out_w, channels = node.x.shape
+
+    def write(b: Operands) -> Sequence[Phase]:
+        dy, weight = b.inputs
+
+        def one(i: Expr) -> None:
+            total = Cell("float32", 0.0)
+
+            def add(place: Place, row: Expr, column: Expr) -> None:
+                n, _, _, c = place
+                part = dy[((n * out_h + row) * out_w + column) * channels + c]
+                total.set(plus(total.value, times(part, weight[row * out_w + column])))
+
+            _over_windows(node, add)(i)
+            store(b.outputs[0], i, total.value)
+
+        return [(node.y.elements, one)]
+
+    return phases(node, graph, write)
+
+
+def _is_first_largest(node: Node, x: Any, place: Place, row: Expr, column: Expr) -> Cell:
+    """1 where no earlier element of the window is as large as the one at `place`, and no later one
+    is larger; else 0."""
+    attrs, (_, in_h, in_w, channels) = node.attrs, node.attrs.shape
+    n, h, w, c = place
+    best = Cell("int32", 1)
+    own = x[((n * in_h + h) * in_w + w) * channels + c]
+    with T.serial(0, attrs.kernel[0]) as down, T.serial(0, attrs.kernel[1]) as across:
+        y = row * attrs.strides[0] - attrs.pads[0] + down * attrs.dilations[0]
+        z = column * attrs.strides[1] - attrs.pads[1] + across * attrs.dilations[1]
+        inside = tirx.all(y >= 0, y < in_h, z >= 0, z < in_w)
+        at = ((n * in_h + y) * in_w + z) * channels + c
+        other = tirx.if_then_else(inside, x[at], tirx.const(-128, "int8"))
+        earlier = tirx.any(y < h, tirx.all(y == h, z < w))
+        wins = tirx.any(other > own, tirx.all(earlier, other == own))
+        with T.If(tirx.all(inside, wins)), T.Then():
+            best.set(0)
+    return best
+
+
+def _largest(node: Node, graph: Graph) -> PrimFunc:
+    _, out_h, out_w, channels = node.x.shape
+
+    def write(b: Operands) -> Sequence[Phase]:
+        dy, x = b.inputs
+
+        def one(i: Expr) -> None:
+            total = Cell("float32", 0.0)
+
+            def add(place: Place, row: Expr, column: Expr) -> None:
+                n, _, _, c = place
+                best = _is_first_largest(node, x, place, row, column)
+                part = dy[((n * out_h + row) * out_w + column) * channels + c]
+                with T.If(best.value == 1), T.Then():
+                    total.set(plus(total.value, part))
+
+            _over_windows(node, add)(i)
+            store(b.outputs[0], i, total.value)
+
+        return [(node.y.elements, one)]
+
+    return phases(node, graph, write)
+
+
+RULES = (
+    *rules("average_pool_gradient", _average),
+    *rules("max_pool_gradient", _largest),
+)
