@@ -1,0 +1,84 @@
+"""Every tuned kernel for Helium on every case it applies to, bit-exact in the emulator.
+
+Selection would show only the cheapest kernel of each case; here each one runs, apart from its
+input and as close to it as it allows, with guards around every buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinsmith.ir.dtypes import DType, Shape
+from tinsmith.ir.graph import Graph
+from tinsmith.ir.interpret import run
+from tinsmith.ir.opdef import Case
+from tinsmith.kernels import registry as kernel_registry
+from tinsmith.kernels.kernel import Kernel
+from tinsmith.kernels.select import candidates
+from tinsmith.machine.board import load_board
+from tinsmith.ops import registry
+from tinsmith.ops.conv2d import Conv2dAttrs
+
+from .cases import case_graph, case_inputs, cases_of
+from .kernel_models import KernelModel, run_on_board
+from .test_kernels_dsp import MORE, SAME
+
+FEATURES = frozenset({"mve"})
+
+
+def _depthwise(name: str, x: Shape, **attrs: Any) -> Case:
+    channels = x[1]
+    params = ((channels, 1, 3, 3), (channels,))
+    attrs = {"pads": SAME, "groups": channels, **attrs}
+    return Case(name, (x,), params=params, attrs=Conv2dAttrs(**attrs))
+
+
+# Strips: bands of them, lying ones, masked lines and columns, last blocks that overlap.
+MORE_STRIPS = (
+    _depthwise("dw_bands_8", (1, 8, 48, 48)),
+    _depthwise("dw_bands_in_place", (1, 16, 31, 26)),
+    _depthwise("dw_lying", (1, 8, 25, 5)),
+    _depthwise("dw_3_by_3", (1, 17, 3, 3)),
+    _depthwise("dw_one", (1, 8, 1, 1)),
+    _depthwise("dw_bands_2", (1, 16, 48, 49), strides=(2, 2)),
+    _depthwise("dw_rows_2", (1, 3, 23, 11), strides=(2, 2)),
+    _depthwise("dw_far", (1, 9, 6, 7), pads=(2, 2, 0, 1), clamp=(-0.5, 1.0)),
+)
+
+
+def _graphs() -> Iterator[Graph]:
+    for op in registry().values():
+        more = (*MORE["conv2d"], *MORE_STRIPS) if op.name == "conv2d" else ()
+        for case in (*cases_of(op, DType.INT8), *more):
+            graph = case_graph(op, case)
+            if len(graph.nodes) == 1:
+                yield graph
+
+
+def _variants() -> Iterator[tuple[Graph, Kernel, int | None]]:
+    tuned = [k for k in kernel_registry() if k.features == FEATURES]
+    for graph in _graphs():
+        (node,) = graph.nodes
+        for kernel in candidates(node, graph, FEATURES, tuned):
+            yield graph, kernel, None
+            for position in range(len(graph.inputs)):
+                if kernel.lead_bytes(node, position) is not None:
+                    yield graph, kernel, position
+
+
+def test_every_kernel_is_bit_exact(tmp_path: Path) -> None:
+    variants = list(_variants())
+    models = [KernelModel(f"m{i}", g, k, tight) for i, (g, k, tight) in enumerate(variants)]
+    samples = [[case_inputs(m.graph, seed) for seed in (0, 1)] for m in models]
+    results, _ = run_on_board(tmp_path, load_board("mps3-an547"), models, samples)
+    wrong = [
+        f"{m.graph.name} {m.kernel.name} {'' if m.tight is None else 'overlapping'}"
+        for m, given, rows in zip(models, samples, results, strict=True)
+        for sample, got in zip(given, rows, strict=True)
+        if not np.array_equal(run(m.graph, sample)[0], got[0])
+    ]
+    assert not wrong
