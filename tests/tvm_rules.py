@@ -80,7 +80,7 @@ class Compiled:
     module: Any
 
     def call(self, index: int, known: dict[Value, Array]) -> list[tuple[Value, Array, Array]]:
-        """(output, computed, expected), both as they are stored."""
+        """(output, computed, expected), both as they are stored; also new versions of state."""
         import tvm
 
         use = self.uses[index]
@@ -88,15 +88,19 @@ class Compiled:
         results = graph.results(node)
         given = [_stored(site, v, known[v]) for v in graph.activations(node)]
         made = [np.full(v.type.elements, 77, site.dtype(v)) for v in results]
-        tables = [np.ravel(known[v]) for v in use.rule.state(node, graph).values()]
+        kept = list(use.rule.state(node, graph).values())
+        tables = [np.ravel(known[v]) for v in kept]
         tables += [c.array.reshape(-1) for c in use.rule.constants(site).values()]
         scratch_bytes = use.rule.scratch_bytes(site)
         scratch = [np.full(scratch_bytes, 0x5A, np.uint8)] if scratch_bytes else []
         tensors = [tvm.runtime.tensor(a) for a in (*given, *made, *tables, *scratch)]
         self.module[f"f{index}"](*tensors)
-        got = [t.numpy() for t in tensors[len(given) : len(given) + len(made)]]
-        want = [_stored(site, v, known[v]) for v in results]
-        return list(zip(results, got, want, strict=True))
+        first = len(given) + len(made)
+        got = [t.numpy() for t in tensors[len(given) : first]]
+        at = {v: tensors[first + i].numpy() for i, v in enumerate(kept)}
+        moved = [(new, at[old]) for old, new in node.updates if old in at]
+        found = [*zip(results, got, strict=True), *moved]
+        return [(v, array, _stored(site, v, known[v])) for v, array in found]
 
 
 def compiled(uses_: Sequence[Use]) -> Compiled:

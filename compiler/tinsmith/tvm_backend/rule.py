@@ -44,12 +44,13 @@ class Rule:
 
     Attributes:
         op: the operator's name.
-        dtype: INT8 or FLOAT32, of the node's first output.
+        dtype: of the node's first output.
         build: a scheduled PrimFunc over flat buffers: activation inputs, outputs, constants in
             their order, scratch (uint8) when there is any.
         constants: packed arrays by parameter name; numpy only.
         applies: whether it can compute this node, exactly.
-        state: as `Kernel.state`; these parameters come before the constants, and are only read.
+        state: as `Kernel.state`; these parameters come before the constants. What the
+            node updates is written in place.
         scratch_bytes: temporary memory while the node runs.
         tiles: the tiles that a sum may be computed in, (pixels, vectors), the likely best first;
             `tile_of` says which one `build` and `constants` take. None: nothing to choose.

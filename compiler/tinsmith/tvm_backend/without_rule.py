@@ -49,7 +49,6 @@ WITHOUT_RULE: Mapping[str, str] = {
             "sgd_weights",
             "spread_gradient",
             "sum_gradients",
-            "weight_update",
         ),
         _LEARNING,
     ),
