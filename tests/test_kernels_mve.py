@@ -30,11 +30,13 @@ from .test_kernels_dsp import MORE, SAME
 FEATURES = frozenset({"mve"})
 
 
-def _depthwise(name: str, x: Shape, **attrs: Any) -> Case:
-    channels = x[1]
-    params = ((channels, 1, 3, 3), (channels,))
-    attrs = {"pads": SAME, "groups": channels, **attrs}
+def _conv(name: str, x: Shape, out: int, window: tuple[int, int], **attrs: Any) -> Case:
+    params = ((out, x[1] // attrs.get("groups", 1), *window), (out,))
     return Case(name, (x,), params=params, attrs=Conv2dAttrs(**attrs))
+
+
+def _depthwise(name: str, x: Shape, **attrs: Any) -> Case:
+    return _conv(name, x, x[1], (3, 3), **{"pads": SAME, "groups": x[1], **attrs})
 
 
 # Strips: bands of them, lying ones, masked lines and columns, last blocks that overlap.
@@ -49,10 +51,19 @@ MORE_STRIPS = (
     _depthwise("dw_far", (1, 9, 6, 7), pads=(2, 2, 0, 1), clamp=(-0.5, 1.0)),
 )
 
+# Four pixels at a time: rows that leave some, lines unrolled or not, strides, tall windows.
+MORE_COLUMNS = (
+    _conv("columns_16", (1, 16, 9, 13), 8, (3, 3), pads=SAME),
+    _conv("columns_64", (1, 64, 4, 6), 4, (3, 3), pads=SAME, clamp=(-0.5, 1.0)),
+    _conv("columns_stride", (1, 32, 9, 12), 12, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
+    _conv("columns_tall", (1, 16, 9, 7), 4, (5, 3), dilations=(2, 1), pads=(4, 2, 4, 2)),
+    _conv("columns_cut", (1, 16, 5, 10), 4, (1, 3), strides=(1, 2)),
+)
+
 
 def _graphs() -> Iterator[Graph]:
     for op in registry().values():
-        more = (*MORE["conv2d"], *MORE_STRIPS) if op.name == "conv2d" else ()
+        more = (*MORE["conv2d"], *MORE_STRIPS, *MORE_COLUMNS) if op.name == "conv2d" else ()
         for case in (*cases_of(op, DType.INT8), *more):
             graph = case_graph(op, case)
             if len(graph.nodes) == 1:
