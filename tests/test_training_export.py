@@ -10,13 +10,8 @@ from tinsmith.errors import CompileError
 from tinsmith.frontend.onnx_export import export_model
 from tinsmith.ir.graph import Graph
 from tinsmith.ir.interpret import run
+from tinsmith.lowering import TO_TRAINING
 from tinsmith.pass_manager import PassContext, run_passes
-from tinsmith.passes import (
-    build_backward,
-    lower_requantize,
-    replace_classifier,
-    select_updates,
-)
 from tinsmith.quant.calibrate import calibrate
 from tinsmith.quant.samples import read_samples
 from tinsmith.train.export import with_trained
@@ -35,15 +30,8 @@ def quantized(name: str) -> Graph:
 
 
 def training(network: Graph, scheme: Scheme) -> Graph:
-    passes = [p for p in pipeline.TO_INT8 if p is not lower_requantize.PASS]
     context = PassContext(options={"scheme": scheme})
-    tail = (
-        replace_classifier.PASS,
-        lower_requantize.PASS,
-        select_updates.PASS,
-        build_backward.PASS,
-    )
-    return run_passes(network, (*passes, *tail), context)
+    return run_passes(network, TO_TRAINING, context)
 
 
 @pytest.mark.parametrize("name", ["digits_dscnn", "digits_resnet"])

@@ -13,10 +13,8 @@ static uint32_t outside(const volatile ts_range *part)
     return part->start < flash.start || part->end > flash.end || part->start > part->end;
 }
 
-static uint8_t digest[TS_DIGEST_BYTES];
-
 /* Leaves `digest` as it is, all zeros, where the record makes no sense. */
-static void take_digest(const volatile ts_image_record *record)
+static void take_digest(const volatile ts_image_record *record, uint8_t *digest)
 {
     ts_sha256 hash;
     if (record->part_count == 0 || record->part_count > TS_IMAGE_PARTS ||
@@ -34,11 +32,11 @@ static void take_digest(const volatile ts_image_record *record)
     ts_sha256_finish(&hash, digest);
 }
 
-uint32_t ts_image_by_difference(void)
+uint32_t ts_image_by_difference(uint8_t *digest)
 {
     const volatile ts_image_record *const record = &ts_non_secure_image;
     uint32_t difference = 0, compared = 0;
-    take_digest(record);
+    take_digest(record, digest);
     for (uint32_t i = 0; i < TS_DIGEST_BYTES; ++i) {
         difference |= (uint32_t)digest[i] ^ record->digest[i];
         ++compared;
@@ -47,7 +45,7 @@ uint32_t ts_image_by_difference(void)
     return ts_spoilt(ts_counted(0, TS_IMAGE_BY_DIFFERENCE), difference);
 }
 
-uint32_t ts_image_by_count(void)
+uint32_t ts_image_by_count(const uint8_t *digest)
 {
     const volatile ts_image_record *const record = &ts_non_secure_image;
     uint32_t same = 0;

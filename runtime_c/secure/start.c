@@ -98,6 +98,7 @@ static inline _Noreturn __attribute__((always_inline)) void refuse(void)
 
 _Noreturn void ts_reset(void)
 {
+    uint8_t digest[TS_DIGEST_BYTES] = {0};
     __asm__ volatile("msr msplim, %0" ::"r"(ts_stack_limit));
     ts_write(VTOR, (uint32_t)(uintptr_t)&ts_vectors);
     ts_write(SHCSR, ts_read_word(SHCSR) | SHCSR_ALL_FAULTS);
@@ -107,13 +108,13 @@ _Noreturn void ts_reset(void)
     ts_write(FPCCR, ts_read_word(FPCCR) | FPCCR_CLEAR_ON_RETURN);
     initialise_memory();
     ts_protect();
-    volatile const uint32_t one = ts_image_by_difference();
+    volatile const uint32_t one = ts_image_by_difference(digest);
     if (one != TS_IMAGE_BY_DIFFERENCE) {
         refuse();
     }
     hand_over_interrupts();
     ts_lock();
-    volatile const uint32_t other = ts_image_by_count();
+    volatile const uint32_t other = ts_image_by_count(digest);
     if (other != TS_IMAGE_BY_COUNT * TS_DIGEST_BYTES) {
         refuse();
     }

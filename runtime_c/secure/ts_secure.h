@@ -87,9 +87,10 @@ void ts_protect(void);       /* SAU, memory and peripheral controllers, as the z
 void ts_lock(void);          /* what can be locked until reset */
 
 /* Whether the non-secure image is the one of the record, in two forms that share no code: each gives
- * its token, the second TS_DIGEST_BYTES times, or anything else. The first takes the hash. */
-uint32_t ts_image_by_difference(void);
-uint32_t ts_image_by_count(void);
+ * its token, the second TS_DIGEST_BYTES times, or anything else. The first takes the hash, into
+ * digest[TS_DIGEST_BYTES], which must be zeros before. */
+uint32_t ts_image_by_difference(uint8_t *digest);
+uint32_t ts_image_by_count(const uint8_t *digest);
 #define TS_IMAGE_BY_DIFFERENCE 0x3C5A96E1u
 #define TS_IMAGE_BY_COUNT 0x07B1D2A5u
 

@@ -12,7 +12,7 @@ They have no reference and no weights: their meaning is a graph of the secure im
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import InternalError
 from ..ir.dtypes import Array, DType, Shape, TensorType
@@ -89,5 +89,8 @@ OP = OpDef(
     gradient=Absent("its gradient needs the secret: trust/learning_worlds.py divides it instead"),
 )
 
-GRADIENT = training_op("authorize_gradient", infer_gradient, reference, AuthorizeGradientAttrs)
+GRADIENT = replace(
+    training_op("authorize_gradient", infer_gradient, reference, AuthorizeGradientAttrs),
+    cases=OP.cases,
+)
 OPS = (OP, GRADIENT)
