@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import InternalError
-from ..ir.graph import Graph
+from ..ir.graph import Graph, Value
 from ..kernels.kernel import KernelCall
 from ..tvm_backend.cuda.launch import Launch
-from ..tvm_backend.cuda.rule import buffer_names
+from ..tvm_backend.cuda.rule import buffer_names, state_names
 from .c_text import INDENT, c_comment_block
 from .cuda_views import (
     ArgumentView,
@@ -25,6 +25,7 @@ from .cuda_views import (
 )
 from .entry import comment_lines
 from .program import Program
+from .state import StateBlock
 from .views import PortView
 from .weights import Weights
 
@@ -59,30 +60,36 @@ class _Tables:
         self.launches.append(LaunchView(comment, kernel, first, count, launch.grid, launch.block))
 
 
-def cuda_view(program: Program, weights: Weights) -> CudaView:
-    """Everything about the GPU; the constants are added to `weights`."""
+def cuda_view(program: Program, weights: Weights, state: StateBlock) -> CudaView:
+    """Everything about the GPU; the constants are added to `weights`. state: lies in the arena on
+    the device, behind the activations."""
     graph, plan, library = program.graph, program.plan, program.cuda
     assert library is not None
     calls = {call.node.name: call for call in program.calls}
-    symbols = {
-        n.name: library.symbol(n, graph)
-        for n in graph.nodes
-        if n.name in calls and n.name not in plan.in_place
-    }
+    symbols = _symbols(program)
+    if program.train is not None:
+        _symbols(program.train)
     code = library.code()
     tables = _Tables()
+    places = _places(program, state)
     for index, node in enumerate(graph.nodes):
         symbol = symbols.get(node.name)
         if symbol is not None:
-            pointers = _pointers(calls[node.name], program, weights, tables)
+            pointers = _pointers(calls[node.name], program, weights, tables, places)
             for launch in code.launches[symbol]:
                 comment = list(comment_lines(index, node, launch.kernel, program))
                 tables.add(launch, pointers, c_comment_block(comment, INDENT))
         elif node.name in calls and node.name not in plan.in_place:
             raise InternalError(f"no launch was made for {node.name}", node=str(node.origin))
-        tables.traces += _traces(index, program, len(tables.launches))
+        tables.traces += _traces(index, program, len(tables.launches), places)
     inputs, outputs = _copies(graph, program)
     last = [*inputs, *outputs][-1]
+    kept: CopyView | None = None
+    if graph.updates:
+        start = _state_start(program)
+        kept = last = CopyView(_behind(last, plan.alignment), start, state.bytes)
+        inputs = (*inputs, kept)
+        outputs = (*outputs, kept) if program.train is None else outputs
     return CudaView(
         code.source,
         library.arch,
@@ -94,10 +101,36 @@ def cuda_view(program: Program, weights: Weights) -> CudaView:
         inputs,
         outputs,
         tuple(tables.traces),
-        plan.arena_bytes,
+        plan.arena_bytes if kept is None else kept.device_offset + kept.bytes,
         max(tables.weights_bytes, _ALIGNMENT),
-        -(-(last.host_offset + last.bytes) // plan.alignment) * plan.alignment,
+        _behind(last, plan.alignment),
+        kept,
     )
+
+
+def _symbols(program: Program) -> Mapping[str, str]:
+    """The function of each node that is launched."""
+    graph, library = program.graph, program.cuda
+    assert library is not None
+    called = {call.node.name for call in program.calls} - set(program.plan.in_place)
+    return {n.name: library.symbol(n, graph) for n in graph.nodes if n.name in called}
+
+
+def _state_start(program: Program) -> int:
+    """Where the state lies in the arena on the device."""
+    return -(-program.plan.arena_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _places(program: Program, state: StateBlock) -> Mapping[Value, int]:
+    """Offsets in the arena on the device, of activations and of every version of a state."""
+    start = _state_start(program)
+    kept = {v: start + state.offsets[old] for v, old in program.graph.storage.items()}
+    return {**program.plan.offsets, **kept}
+
+
+def _behind(copy: CopyView, alignment: int) -> int:
+    """Where the next one begins in the caller's memory."""
+    return -(-(copy.host_offset + copy.bytes) // alignment) * alignment
 
 
 def capability(arch: str) -> tuple[int, int]:
@@ -107,28 +140,39 @@ def capability(arch: str) -> tuple[int, int]:
 
 
 def host_ports(ports: Sequence[PortView], copies: Sequence[CopyView]) -> list[PortView]:
-    """The ports as the caller sees them, in its own memory."""
-    return [replace(p, offset=c.host_offset) for p, c in zip(ports, copies, strict=True)]
+    """The ports as the caller sees them, in its own memory; the state comes after them."""
+    return [
+        replace(p, offset=c.host_offset) for p, c in zip(ports, copies[: len(ports)], strict=True)
+    ]
+
+
+def host_copies(view: CudaView, graph: Graph) -> tuple[CopyView, ...]:
+    """One per graph input and output, without that of the state."""
+    return (*view.inputs[: len(graph.inputs)], *view.outputs[: len(graph.outputs)])
 
 
 def _pointers(
-    call: KernelCall, program: Program, weights: Weights, tables: _Tables
+    call: KernelCall,
+    program: Program,
+    weights: Weights,
+    tables: _Tables,
+    places: Mapping[Value, int],
 ) -> Mapping[str, ArgumentView]:
     """The bytes behind each buffer of a node's function."""
-    found = {
-        name: ArgumentView("ARENA", program.plan.offsets[value])
-        for name, value in buffer_names(call.node, program.graph)
-    }
+    node, graph = call.node, program.graph
+    named = (*buffer_names(node, graph), *state_names(node, graph))
+    found = {name: ArgumentView("ARENA", places[value]) for name, value in named}
     for name, array in weights.add(call).items():
         offset = tables.place(array, call.constants[name].array.nbytes)
         found[name] = ArgumentView("WEIGHTS", offset)
     return found
 
 
-def _traces(index: int, program: Program, launches: int) -> Iterator[CudaTraceView]:
-    node, offsets = program.graph.nodes[index], program.plan.offsets
-    for value in node.outputs:
-        yield CudaTraceView(index, launches, offsets[value], value.type.bytes)
+def _traces(
+    index: int, program: Program, launches: int, places: Mapping[Value, int]
+) -> Iterator[CudaTraceView]:
+    for value in program.graph.nodes[index].outputs:
+        yield CudaTraceView(index, launches, places[value], value.type.bytes)
 
 
 def _copies(graph: Graph, program: Program) -> tuple[tuple[CopyView, ...], tuple[CopyView, ...]]:

@@ -70,3 +70,4 @@ class CudaView:
     arena_bytes: int
     weights_bytes: int
     host_bytes: int
+    state: CopyView | None = None  # of a model that learns: copied in, and by a step also back

@@ -21,13 +21,14 @@ from ..kernels.kernel import Constant
 from ..plan.model import short_name
 from .c_text import c_comment
 from .cuda import cuda_view, host_ports
+from .cuda_views import CudaView
 from .entry import port_view, step_views
 from .environment import render
 from .functions import Functions
 from .program import Program
 from .state import StateBlock
 from .training import train_view
-from .views import ArrayView, ModelView, PortView
+from .views import ArrayView, ModelView, PortView, TrainView
 from .weights import Weights, array_view
 
 _FILES = {
@@ -70,7 +71,7 @@ def model_view(program: Program) -> ModelView:
     name = program.c_name
     functions, weights = Functions(), Weights(name)
     state = StateBlock.of(program.train.graph) if program.train else StateBlock()
-    cuda = cuda_view(program, weights) if program.cuda is not None else None
+    cuda = cuda_view(program, weights, state) if program.cuda is not None else None
     run_steps = tuple(step_views(program, functions, weights, state)) if cuda is None else ()
     train = train_view(program.train, functions, weights, state) if program.train else None
     inputs = [port_view(v, i, "input", program) for i, v in enumerate(graph.inputs)]
@@ -84,7 +85,7 @@ def model_view(program: Program) -> ModelView:
         version=__version__,
         model_hash=graph_hash(graph),
         runtime_version=runtime_version(),
-        arena_bytes=program.arena_bytes if cuda is None else cuda.host_bytes,
+        arena_bytes=program.arena_bytes if cuda is None else _host_bytes(cuda, train),
         arena_alignment=plan.alignment,
         macs=sum(n.op.macs(n) for n in graph.nodes),
         weights_bytes=weights.bytes,
@@ -101,6 +102,11 @@ def model_view(program: Program) -> ModelView:
         cuda=cuda,
         train=train,
     )
+
+
+def _host_bytes(cuda: CudaView, train: TrainView | None) -> int:
+    """Of the caller's memory, which all entry points share."""
+    return max(cuda.host_bytes, train.arena_bytes if train else 0)
 
 
 def random_sample(graph: Graph) -> list[Array]:

@@ -18,6 +18,7 @@ from ..plan.arena import plan_arena
 from ..plan.check import check_plan
 from ..plan.order import order_nodes
 from ..tvm_backend.cuda.kernels import CudaLibrary, cuda_kernels
+from ..tvm_backend.cuda.rule import rule_for
 from ..tvm_backend.kernels import (
     KernelLibrary,
     stored_with_offset,
@@ -40,12 +41,13 @@ def schedule(
     enough: int = 0,
     room: int | None = None,
     library: KernelLibrary | None = None,
+    cuda: CudaLibrary | None = None,
     prices: Prices = FREE,
 ) -> Program:
     """Kernels, order and arena: the PLANNED graph with all that the generator needs.
 
-    enough, room: as `plan_arena` takes them. library: where TVM's kernels for this board go, to
-    share it with another program; None: one of its own. prices: of memory, when kernels are chosen;
+    enough, room: as `plan_arena` takes them. library, cuda: where TVM's kernels for this board go,
+    to share it with another program; None: one of its own. prices: of memory, for choosing kernels;
     flash gets one of its own where the board has too little for the fastest kernels.
     """
     with context.step("select_kernels"):
@@ -54,9 +56,10 @@ def schedule(
         if library is not None:
             stored = stored_with_offset(graph, library.isa)
             pool = (*tvm_kernels(library, stored), *pool)
-        cuda = cuda_library(graph, board)
+        cuda = cuda or cuda_library(graph, board)
         if cuda is not None:
             pool = tuple(cuda_kernels())
+            _check_rules(graph, board)
         calls = {c.node.name: c for c in _chosen(graph, board, pool, prices)}
     notes = generic_kernels(list(calls.values()), board.target)
     if library is not None and not graph.updates:  # of what learns much is portable
@@ -103,16 +106,30 @@ def kernel_library(graph: Graph, board: Board) -> KernelLibrary | None:
     return KernelLibrary(c_model_name(graph.name), isa) if isa is not None else None
 
 
+def _check_rules(graph: Graph, board: Board) -> None:
+    """Raises CompileError for a graph that learns by a scheme that a GPU has no rules for."""
+    for node in graph.nodes if graph.updates else ():
+        if not node.op.is_view and rule_for(node, graph) is None:
+            raise CompileError(
+                f"board {board.name} has no {node.op.name} kernel for this scheme",
+                node=str(node.origin),
+                expected='an int8 model, rule "residual8" or "nearest", gradients "int8", batch 1, '
+                "momentum 0",
+                hint="change the scheme, or take linux-x86_64 or a microcontroller",
+                where="select_kernels",
+            )
+
+
 def cuda_library(graph: Graph, board: Board) -> CudaLibrary | None:
     """An empty library for a model on a board with a GPU, else None.
 
-    Raises CompileError for a graph that learns or that is divided: there the GPU only infers.
+    Raises CompileError for a graph that is divided.
     """
     if not board.target.cuda:
         return None
-    if graph.state or graph.updates or graph.stage is Stage.PARTITIONED:
+    if graph.stage is Stage.PARTITIONED:
         raise CompileError(
-            f"board {board.name} takes neither a model that learns nor a protected one",
+            f"board {board.name} takes no protected model",
             hint="take linux-x86_64 or a microcontroller",
         )
     return CudaLibrary(board.target.cuda)

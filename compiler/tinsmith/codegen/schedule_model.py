@@ -128,7 +128,10 @@ def _scheduled(
     library = kernel_library(graph, board)
     program = schedule(inference, board, budget, exact, context, library=library, prices=prices)
     if training:
-        train = schedule(graph, board, budget, exact, context, library=library, prices=prices)
+        cuda = program.cuda
+        train = schedule(
+            graph, board, budget, exact, context, library=library, cuda=cuda, prices=prices
+        )
         program = replace(program, train=train)
     if ram_budget:
         for part in (program, program.train):

@@ -20,6 +20,7 @@ from ..ir.rewrite import live_nodes
 from ..kernels.kernel import Constant
 from ..plan.model import short_name
 from .c_text import c_comment_block
+from .cuda import cuda_view, host_copies, host_ports
 from .entry import port_view, step_views, type_text
 from .functions import Functions
 from .program import Program
@@ -58,24 +59,32 @@ def train_view(
             raise InternalError(f"a training graph ends with a rate and a loss, not %{value.name}")
     label, classes = label_of(graph)
     sealed = sealed_state(graph)
-    inputs = enumerate(graph.inputs[:-1])
-    outputs = enumerate(v for v in graph.outputs if v != loss)
+    results = [v for v in graph.outputs if v != loss]
+    inputs = [port_view(v, i, "train_input", program) for i, v in enumerate(graph.inputs[:-1])]
+    outputs = [port_view(v, i, "train_output", program) for i, v in enumerate(results)]
+    cuda = cuda_view(program, weights, state) if program.cuda is not None else None
+    places = dict(plan.offsets)
+    if cuda is not None:
+        inputs, outputs = host_ports(inputs, cuda.inputs), host_ports(outputs, cuda.outputs)
+        copies = zip((*graph.inputs, *graph.outputs), host_copies(cuda, graph), strict=True)
+        places = {value: copy.host_offset for value, copy in copies}
     return TrainView(
         base_hash=base_hash(graph),
-        arena_bytes=plan.arena_bytes,
+        arena_bytes=plan.arena_bytes if cuda is None else cuda.host_bytes,
         macs=sum(n.op.macs(n) for n in graph.nodes),
-        inputs=tuple(port_view(v, i, "train_input", program) for i, v in inputs),
-        outputs=tuple(port_view(v, i, "train_output", program) for i, v in outputs),
-        rate_offset=plan.offsets[rate],
-        loss_offset=plan.offsets[loss] if loss else None,
-        label_offset=0 if label is None else plan.offsets[graph.inputs[label]],
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        rate_offset=places[rate],
+        loss_offset=places[loss] if loss else None,
+        label_offset=0 if label is None else places[graph.inputs[label]],
         classes=classes,
-        steps=tuple(step_views(program, functions, weights, state)),
+        steps=() if cuda else tuple(step_views(program, functions, weights, state)),
         state_bytes=state.bytes,
         stored_bytes=state.stored_bytes,
         batch=batch_of(graph),
         state=tuple(_parts(graph, weights, state)),
         sealed_offset=state.offsets[sealed] if sealed else None,
+        cuda=cuda,
     )
 
 

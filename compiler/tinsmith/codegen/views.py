@@ -99,6 +99,7 @@ class TrainView:
     batch: int
     state: tuple[StateView, ...]
     sealed_offset: int | None = None
+    cuda: CudaView | None = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class CudaLibrary:
     _functions: dict[str, Any] = field(default_factory=dict[str, Any])
     _by_hash: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
     _nodes: dict[str, str] = field(default_factory=dict[str, str])
+    _codes: dict[int, DeviceCode] = field(default_factory=dict[int, DeviceCode])  # by functions
 
     def symbol(self, node: Node, graph: Graph) -> str:
         """The function that computes a node; it is built when no equal one is there yet."""
@@ -39,7 +40,10 @@ class CudaLibrary:
         """The source with every function that was asked for, and its launches."""
         from .device_code import device_code
 
-        return device_code(self._functions, self.arch)
+        count = len(self._functions)
+        if count not in self._codes:
+            self._codes[count] = device_code(self._functions, self.arch)
+        return self._codes[count]
 
     def _share(self, function: Any, op: str) -> str:
         from ..import_tvm import tvm_ffi
@@ -75,6 +79,7 @@ def _kernel(rule: CudaRule) -> Kernel:
         dtype=rule.dtype,
         view=view,
         constants=constants,
+        state=rule.state,
         applies=lambda node, graph: rule_for(node, graph) is rule,
         instructions=lambda node, graph: 0.0,
     )

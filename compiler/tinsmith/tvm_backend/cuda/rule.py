@@ -33,6 +33,7 @@ class CudaRule:
         dtype: INT8 or FLOAT32, as `kernel_dtype` says of the node.
         constants: packed arrays by buffer name.
         applies: whether it computes this node exactly.
+        state: as `Kernel.state`.
     """
 
     op: str
@@ -40,6 +41,7 @@ class CudaRule:
     dtype: DType = DType.INT8
     constants: Callable[[Node, Graph], Mapping[str, Constant]] = lambda node, graph: {}
     applies: Callable[[Node, Graph], bool] = lambda node, graph: True
+    state: Callable[[Node, Graph], Mapping[str, Value]] = lambda node, graph: {}
 
 
 @cache

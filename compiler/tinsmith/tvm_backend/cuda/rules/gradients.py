@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ....ir.dtypes import DType
-from ....ir.graph import Graph, Node
+from ....ir.graph import Graph, Node, Value
 from ....kernels import Constant
 from ...import_tvm import PrimFunc, T, tirx
-from ..rule import CudaRule, constant_operands, ravel, unravel
+from ..rule import CudaRule, constant_operands, ravel, state_names, unravel
 from ..threads import Cell, Expr, Operands, Phase, phases, plus, real, store, times
 
 Build = Callable[[Node, Graph], PrimFunc]
@@ -25,7 +25,12 @@ def rules(
     applies: Callable[[Node, Graph], bool] = lambda node, graph: True,
 ) -> Sequence[CudaRule]:
     """A rule for nodes of either kind: int8 only says that one of their values is."""
-    return [CudaRule(op, build, dtype, constants, applies) for dtype in (DType.INT8, DType.FLOAT32)]
+
+    def state(node: Node, graph: Graph) -> Mapping[str, Value]:
+        return dict(state_names(node, graph))
+
+    dtypes = (DType.INT8, DType.FLOAT32)
+    return [CudaRule(op, build, dtype, constants, applies, state) for dtype in dtypes]
 
 
 def _each(

@@ -15,6 +15,7 @@ from ..threads import (
     Operands,
     Phase,
     bits_of,
+    clamp,
     from_bits,
     minus,
     over,
@@ -64,6 +65,9 @@ def _cross_entropy(node: Node, graph: Graph) -> PrimFunc:
             with T.serial(0, count) as k:
                 top.set(tirx.max(top.value, logits[k].astype("int32")))
 
+            # What a device's memory holds before the first step may be no class.
+            own = Cell("int32", clamp(label[0], 0, count - 1))
+
             def below(k: Expr) -> Expr:
                 return top.value - logits[k].astype("int32")
 
@@ -72,10 +76,10 @@ def _cross_entropy(node: Node, graph: Graph) -> PrimFunc:
                 total.set(plus(total.value, table[below(k)]))
             with T.serial(0, count) as k:
                 share = Cell("float32", over(table[below(k)], total.value))
-                with T.If(label[0] == k), T.Then():
+                with T.If(own.value == k), T.Then():
                     share.set(minus(share.value, real(1)))
                 store(gradient, k, times(share.value, scale))
-            short = times(below(label[0]).astype("float32"), scale)
+            short = times(below(own.value).astype("float32"), scale)
             store(loss, i, plus(_natural_log(total.value), short))
 
         return [(1, whole)]
