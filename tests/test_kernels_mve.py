@@ -60,10 +60,22 @@ MORE_COLUMNS = (
     _conv("columns_cut", (1, 16, 5, 10), 4, (1, 3), strides=(1, 2)),
 )
 
+# Strips of windows: bands, odd rows, lines that are no whole words, windows beyond the border.
+MORE_WINDOWS = (
+    _conv("windows", (1, 1, 29, 10), 12, (10, 4), strides=(2, 2), pads=(4, 1, 5, 1)),
+    _conv("windows_bands", (1, 3, 43, 40), 8, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
+    _conv("windows_same", (1, 3, 9, 9), 16, (3, 3), pads=SAME, clamp=(-0.5, 1.0)),
+    _conv("windows_far", (1, 2, 5, 4), 4, (3, 3), pads=(4, 5, 6, 4)),
+)
+
 
 def _graphs() -> Iterator[Graph]:
     for op in registry().values():
-        more = (*MORE["conv2d"], *MORE_STRIPS, *MORE_COLUMNS) if op.name == "conv2d" else ()
+        more = (
+            (*MORE["conv2d"], *MORE_STRIPS, *MORE_COLUMNS, *MORE_WINDOWS)
+            if op.name == "conv2d"
+            else ()
+        )
         for case in (*cases_of(op, DType.INT8), *more):
             graph = case_graph(op, case)
             if len(graph.nodes) == 1:

@@ -13,7 +13,7 @@ from ..kernel import Constant, Kernel
 from ..packing import pad_axis, unroll
 from ._weights import FEATURES, bound_channels, channel_groups, channels
 
-_MAX_UNROLL = 6
+MAX_UNROLL = 6
 
 
 def _applies(node: Node, graph: Graph) -> bool:
@@ -44,8 +44,9 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "direct": direct,
         "chunks": whole,
         "tail": tail,
-        "unroll": unroll(whole, _MAX_UNROLL) if whole else 0,
+        "unroll": unroll(whole, MAX_UNROLL) if whole else 0,
         "x_step": k if direct else -(-k // 16) * 16,
+        "y_step": -(-g.out_c // 4) * 4,
         "pixels": g.pixels,
         "padded_c": -(-g.out_c // 4) * 4,
         "scale_up": bound_channels(node, graph).scale_up,
@@ -60,7 +61,7 @@ def _scratch(node: Node, graph: Graph) -> int:
     return gather + (2 * -(-g.out_c // 4) * 4 if g.out_c % 4 else 0)
 
 
-def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+def constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     """Per four channels: their biases twice, per 16 of k a vector for each, multipliers, shifts."""
     c = bound_channels(node, graph)
     w = graph.constant(node.inputs[1])
@@ -101,7 +102,7 @@ KERNELS = (
         features=FEATURES,
         applies=_applies,
         view=_view,
-        constants=_constants,
+        constants=constants,
         scratch_bytes=_scratch,
         lead_bytes=_lead,
         instructions=_instructions,
