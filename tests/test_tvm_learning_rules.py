@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from tinsmith.ir.dtypes import Array
+from tinsmith.ir.dtypes import Array, DType
 from tinsmith.ir.graph import Value
 from tinsmith.ir.interpret import evaluate
 
@@ -18,7 +19,14 @@ from .tvm_rules import compiled, native_isas, uses
 
 SEEDS = (0, 1, 2, 3)
 ISAS = native_isas()
-OPERATORS = ("weight_update",)
+OPERATORS = (
+    "weight_update",
+    "bias_update",
+    "quantize_gradient",
+    "clip_mask",
+    "mask_gradient",
+    "sum_gradients",
+)
 
 pytestmark = pytest.mark.skipif(not ISAS, reason="no instruction set of TVM's runs here")
 
@@ -28,10 +36,14 @@ def _cases(op: str) -> list[TrainingCase]:
     return [c for c in cases if rule_for(c.graph.nodes[0], c.graph) is not None]
 
 
-def _known(case: TrainingCase, seed: int) -> dict[Value, Array]:
+def _known(case: TrainingCase, seed: int, odd: float | None = None) -> dict[Value, Array]:
+    """odd: the first of all float32 inputs."""
     graph = case.graph
     known = dict(graph.initializers) | case.state(seed)
     known |= dict(zip(graph.inputs, case.inputs(seed), strict=True))
+    for value in graph.inputs:
+        if odd is not None and value.type.dtype is DType.FLOAT32:
+            known[value].reshape(-1)[0] = odd
     (node,) = graph.nodes
     results = evaluate(node, [known[v] for v in node.inputs])
     return known | dict(zip(node.outputs, results, strict=True))
@@ -53,6 +65,19 @@ def test_a_step_has_the_bits_of_numpy(op: str, target: str) -> None:
             label = f"{case.name} seed {seed} stored {sorted(v.name for v in use.site.stored)}"
             for _, got, want in functions.call(index, _known(case, seed)):
                 assert got.tobytes() == want.tobytes(), label
+
+
+@pytest.mark.parametrize("op", ["weight_update", "bias_update", "quantize_gradient"])
+def test_what_is_not_finite_or_tiny_does_what_it_does_in_numpy(op: str) -> None:
+    cases = _cases(op)[::3]
+    isa = next(iter(ISAS.values()))
+    functions = compiled([uses(case.graph, isa, every=False)[0] for case in cases])
+    for index, case in enumerate(cases):
+        for odd in (np.nan, np.inf, -np.inf, 3e38, 1e-42):
+            with np.errstate(all="ignore"):
+                known = _known(case, 0, odd)
+            for _, got, want in functions.call(index, known):
+                assert got.tobytes() == want.tobytes(), f"{case.name} with {odd}"
 
 
 def test_the_cases_reach_every_rule() -> None:

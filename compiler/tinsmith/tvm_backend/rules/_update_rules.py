@@ -12,7 +12,7 @@ from ..import_tvm import T, tirx
 from ._emit import Expr, Tensor, bind, clamp, const, vector
 
 _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
-_INFINITY, _MAGNITUDE = 0x7F800000, 0x7FFFFFFF  # bits of float32
+INFINITY, _MAGNITUDE = 0x7F800000, 0x7FFFFFFF  # bits of float32
 _STEP_LIMIT = 65536.0  # beyond every range that a rule has
 
 
@@ -35,7 +35,7 @@ def magnitude_bits(value: Expr, lanes: int) -> Expr:
 def whole(value: Expr, lanes: int, limit: float = _STEP_LIMIT) -> Expr:
     """rint(value) within ±limit, a whole number, as int32; 0 for what is not a number."""
     value = bind(value)
-    is_number = magnitude_bits(value, lanes) <= const(_INFINITY, "int32", lanes)
+    is_number = magnitude_bits(value, lanes) <= const(INFINITY, "int32", lanes)
     number = tirx.Select(is_number, value, const(0, "float32", lanes))
     bounds = (const(b, "float32", lanes) for b in (-limit, limit))
     return tirx.nearbyint(clamp(number, *bounds)).astype(vector("int32", lanes))
@@ -80,12 +80,12 @@ class Residual:
         w, held = old
         v = held - whole(step * const(one, "float32", lanes), lanes)
         if self.rest is None:
-            new = bind(_bounded(v, -W_MAX, W_MAX, lanes))
+            new = bind(bounded(v, -W_MAX, W_MAX, lanes))
         else:
-            v = bind(_bounded(v, -128 * one, 128 * one - 1, lanes))
+            v = bind(bounded(v, -128 * one, 128 * one - 1, lanes))
             nearest = (v + const(one // 2, "int32", lanes)) >> const(self.bits, "int32", lanes)
-            new = bind(_bounded(nearest, -W_MAX, W_MAX, lanes))
-            left = _bounded(v - new * const(one, "int32", lanes), -(one // 2), one // 2 - 1, lanes)
+            new = bind(bounded(nearest, -W_MAX, W_MAX, lanes))
+            left = bounded(v - new * const(one, "int32", lanes), -(one // 2), one // 2 - 1, lanes)
             self._keep(self.rest, moving, bind(left), lanes)
         self.weights.store(at, new, lanes, "int32")
         return new - w
@@ -129,7 +129,7 @@ class Stochastic:
         uniform = rounded((x >> const(8, "uint32")).astype("float32"), 1)
         drawn = rounded(uniform * const(2.0**-24, "float32"), 1)
         moved = whole(tirx.floor(rounded(step, 1) + drawn), 1)
-        new = bind(_bounded(old[0] - moved, -W_MAX, W_MAX, lanes))
+        new = bind(bounded(old[0] - moved, -W_MAX, W_MAX, lanes))
         self.weights.store(at, new, lanes, "int32")
         return new - old[0]
 
@@ -150,5 +150,6 @@ def lanes_of(name: str, lanes: int) -> int:
     return lanes if name in ("residual8", "nearest") else 1
 
 
-def _bounded(value: Expr, low: int, high: int, lanes: int) -> Expr:
-    return clamp(value, const(low, "int32", lanes), const(high, "int32", lanes))
+def bounded(value: Expr, low: int, high: int, lanes: int, dtype: str = "int32") -> Expr:
+    """A vector of `dtype` within [low, high]."""
+    return clamp(value, const(low, dtype, lanes), const(high, dtype, lanes))
