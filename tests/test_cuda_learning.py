@@ -19,7 +19,8 @@ from tinsmith.runner.compare import verify
 from tinsmith.runner.execute import run_sequence
 from tinsmith.runner.project import device_samples
 from tinsmith.runner.protocol import Sample
-from tinsmith.runner.training import open_training
+from tinsmith.runner.store import DeviceStore
+from tinsmith.runner.training import open_training, train_project
 from tinsmith.toolchain import nvcc
 from tinsmith.train.scheme import Scheme, Update
 
@@ -67,6 +68,41 @@ def test_steps_are_bit_exact(dscnn: Path) -> None:
     for settings in ({}, {"graphs": "0"}, {"order": "backward"}):
         with _gpu(dscnn, **settings):
             agree(dscnn, DSCNN, STEPS)
+
+
+@needs_nvcc
+def test_a_store_keeps_what_it_learnt(tmp_path: Path) -> None:
+    """Another start of the program finds it; a delta of random changes, the largest, fits too."""
+    DSCNN.compile(tmp_path, "cuda-sm90")
+    training, rng = open_training(tmp_path), np.random.default_rng(3)
+    state = {
+        v: rng.integers(-120, 120, v.type.shape).astype(v.type.dtype.numpy)
+        for v in training.graph.state
+    }
+    store = DeviceStore(training)
+    start = {v: training.graph.initializers[v] for v in training.graph.state}
+    with _gpu(tmp_path):
+        assert store.commit(state).counter == 1
+        found, counter = store.load()
+        delta = store.export_delta(state)
+        patched, _ = store.apply_delta(delta, start)
+    assert counter == 1
+    for value, array in state.items():
+        np.testing.assert_array_equal(found[value], array)
+        np.testing.assert_array_equal(patched[value], array)
+
+
+@needs_nvcc
+def test_without_a_driver(dscnn: Path) -> None:
+    """A device that is not there is said to be so, by steps and by the store."""
+    training = open_training(dscnn)
+    samples, labels = DSCNN.samples(1)
+    rows = device_samples(training.project.graph, samples)
+    with _gpu(dscnn, devices="0"):
+        with pytest.raises(MissingTool, match="finds no GPU"):
+            train_project(training, rows, labels.reshape(-1, 1), 0.01)
+        with pytest.raises(MissingTool, match="finds no GPU"):
+            DeviceStore(training).load()
 
 
 @needs_nvcc

@@ -105,8 +105,12 @@ def model_view(program: Program) -> ModelView:
 
 
 def _host_bytes(cuda: CudaView, train: TrainView | None) -> int:
-    """Of the caller's memory, which all entry points share."""
-    return max(cuda.host_bytes, train.arena_bytes if train else 0)
+    """Of the caller's memory, which all entry points share; a delta has room there too, as it has
+    in the arenas of other boards, which hold activations."""
+    if train is None:
+        return cuda.host_bytes
+    delta = train.stored_bytes + train.stored_bytes // 64 + 128  # TS_DELTA_MAX_BYTES, a tag
+    return max(cuda.host_bytes, train.arena_bytes, delta)
 
 
 def random_sample(graph: Graph) -> list[Array]:

@@ -97,10 +97,15 @@ def check_status(results: Sequence[Result]) -> None:
                 f"sample {index}: the secure world refused to authorise the inference",
                 hint="its quota of queries per boot is used up, or the calls were out of order",
             )
-        if result.status in GPU_TEXTS:
-            raise MissingTool(
-                f"the model cannot run here: {GPU_TEXTS[result.status]}",
-                hint="run it on a machine with the GPU it was compiled for; compiling needs none",
-            )
+        check_gpu(result)
         if result.status != 0:
             raise InternalError(f"sample {index}: the model returned status {result.status}")
+
+
+def check_gpu(result: Result) -> None:
+    """Raises MissingTool when there was not the GPU that the model needs."""
+    if result.status in GPU_TEXTS:
+        raise MissingTool(
+            f"the model cannot run here: {GPU_TEXTS[result.status]}",
+            hint="run it on a machine with the GPU it was compiled for; compiling needs none",
+        )

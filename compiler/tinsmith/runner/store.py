@@ -16,6 +16,7 @@ from ..errors import BadInput, CompileError, InternalError, NotAuthentic
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Value
 from .execute import run_sequence
+from .project import check_gpu
 from .protocol import Command, Result, Sample
 from .training import State, TrainingProject
 
@@ -145,5 +146,6 @@ class DeviceStore:
             )
         if result.status == _BUFFER_TOO_SMALL:
             raise CompileError("the arena of the device is too small for the delta")
+        check_gpu(result)
         if result.status != _OK:
             raise InternalError(f"{what}: the device returned status {result.status}")

@@ -23,6 +23,7 @@ from .execute import Progress, run_sequence
 from .project import (
     Inputs,
     Project,
+    check_gpu,
     check_images,
     count_instructions,
     device_samples,
@@ -291,5 +292,6 @@ def _check(results: Sequence[Result]) -> None:
                 "were",
                 hint="its quota of queries per boot is used up",
             )
+        check_gpu(result)
         if result.status != 0:
             raise InternalError(f"step {index}: the model returned status {result.status}")
