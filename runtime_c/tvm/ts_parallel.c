@@ -19,18 +19,24 @@ typedef struct {
 } group;
 typedef int (*loop_body)(int task, group *env, void *closure);
 
+/* Two lines of the cache: what a worker reads all the time, and what changes hands with a job. */
+enum { CACHE_LINE = 64 };
+
 static struct {
-    loop_body body;
+    _Alignas(CACHE_LINE) atomic_uint generation; /* of the job, odd; the workers wait for the next */
+} shown;
+
+static struct {
+    _Alignas(CACHE_LINE) loop_body body;
     void *closure;
     group env;
+    atomic_uint open;     /* the generation that workers may enter; 0: none */
+    atomic_int inside;    /* workers that look at the job */
+    atomic_int next_task; /* the first that nobody has taken */
+    atomic_int failed;
 } job;
 
 static atomic_flag busy = ATOMIC_FLAG_INIT;
-static atomic_uint generation; /* of the job, odd; the workers wait for the next */
-static atomic_uint open_job;   /* the generation that workers may enter; 0: none */
-static atomic_int inside;      /* workers that look at the job */
-static atomic_int next_task;   /* the first that nobody has taken */
-static atomic_int failed;
 static atomic_int sleeping;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
@@ -55,12 +61,12 @@ static void pause_a_little(uint32_t spins)
 static void run_tasks(void)
 {
     for (;;) {
-        const int32_t task = atomic_fetch_add(&next_task, 1);
+        const int32_t task = atomic_fetch_add(&job.next_task, 1);
         if (task >= job.env.tasks) {
             return;
         }
         if (job.body(task, &job.env, job.closure) != 0) {
-            atomic_store(&failed, 1);
+            atomic_store(&job.failed, 1);
         }
     }
 }
@@ -68,14 +74,14 @@ static void run_tasks(void)
 static void wait_for_change(unsigned seen)
 {
     for (uint32_t spins = 0; spins < SPINS_BEFORE_SLEEP; ++spins) {
-        if (atomic_load(&generation) != seen) {
+        if (atomic_load(&shown.generation) != seen) {
             return;
         }
         pause_a_little(spins % SPINS_BEFORE_YIELD);
     }
     pthread_mutex_lock(&lock);
     atomic_fetch_add(&sleeping, 1);
-    while (atomic_load(&generation) == seen) {
+    while (atomic_load(&shown.generation) == seen) {
         pthread_cond_wait(&wake, &lock);
     }
     atomic_fetch_sub(&sleeping, 1);
@@ -88,12 +94,12 @@ static void *work(void *argument)
     unsigned seen = born[index];
     for (;;) {
         wait_for_change(seen);
-        seen = atomic_load(&generation);
-        atomic_fetch_add(&inside, 1);
-        if (atomic_load(&open_job) == seen) {
+        seen = atomic_load(&shown.generation);
+        atomic_fetch_add(&job.inside, 1);
+        if (atomic_load(&job.open) == seen) {
             run_tasks();
         }
-        atomic_fetch_sub(&inside, 1);
+        atomic_fetch_sub(&job.inside, 1);
     }
     return NULL;
 }
@@ -104,7 +110,7 @@ static void grow(void)
     while (workers + 1 < threads) {
         const int32_t index = workers + 1;
         pthread_t made;
-        born[index] = atomic_load(&generation);
+        born[index] = atomic_load(&shown.generation);
         if (pthread_create(&made, NULL, work, (void *)(intptr_t)index) != 0) {
             threads = index;
             return;
@@ -124,22 +130,22 @@ static int launch(loop_body body, void *closure, int tasks)
     job.body = body;
     job.closure = closure;
     job.env.tasks = tasks > 0 ? tasks : threads;
-    atomic_store(&failed, 0);
-    atomic_store(&next_task, 0);
-    const unsigned current = (atomic_load(&generation) + 1) | 1u; /* never 0 */
-    atomic_store(&open_job, current);
-    atomic_store(&generation, current);
+    atomic_store(&job.failed, 0);
+    atomic_store(&job.next_task, 0);
+    const unsigned current = (atomic_load(&shown.generation) + 1) | 1u; /* never 0 */
+    atomic_store(&job.open, current);
+    atomic_store(&shown.generation, current);
     if (atomic_load(&sleeping) > 0) {
         pthread_mutex_lock(&lock);
         pthread_cond_broadcast(&wake);
         pthread_mutex_unlock(&lock);
     }
     run_tasks();
-    atomic_store(&open_job, 0); /* who has not entered by now comes too late */
-    for (uint32_t spins = 0; atomic_load(&inside) > 0; ++spins) {
+    atomic_store(&job.open, 0); /* who has not entered by now comes too late */
+    for (uint32_t spins = 0; atomic_load(&job.inside) > 0; ++spins) {
         pause_a_little(spins);
     }
-    const int status = atomic_load(&failed) ? -1 : 0;
+    const int status = atomic_load(&job.failed) ? -1 : 0;
     atomic_flag_clear(&busy);
     return status;
 }

@@ -15,12 +15,14 @@ from ...ir.graph import Node
 from ...kernels import Constant
 from ._contraction import Contraction, tile
 from ._emit import Expr, Register, Tensor, divided, loop, tails
-from ._parallel import maybe_parallel
+from ._parallel import maybe_parallel, shared_loops
 from ._strips import Block, Shape, Strip, blocks, ranked_tiles, strips
 from ._taps import Windows, window_pair
 
 _CACHE_LINE = 64
-_WORK = 4  # the time of a multiplication without dot products in those of `maybe_parallel`
+# The work of a multiplication for `maybe_parallel`: four times its time, as a thread reads little
+# but what it wrote itself.
+_WORK = 16
 
 
 @dataclass(frozen=True)
@@ -141,19 +143,16 @@ class Arithmetic:
 
 def emit(layer: Layer, arithmetic: Arithmetic) -> None:
     """For each block of output channels, row by row, tile by tile."""
-    rows = layer.samples * layer.down.out
-    for block in layer.blocks:
-        part = _Part(layer, arithmetic, block)
-        macs = layer.macs * block.vectors // (layer.vectors * layer.groups)
-        with (
-            loop(layer.groups) as group,
-            loop(block.count) as b,
-            maybe_parallel(rows, _WORK * macs) as row,
-        ):
-            for strip in strips(layer.across, layer.shape.pixels):
-                inner = _WORK * macs // rows * strip.count * strip.pixels // layer.across.out
-                with maybe_parallel(strip.count, 0 if rows > 1 else inner) as t:
-                    part.emit(group, b, row, strip, strip.first + t * strip.pixels)
+    rows, work = layer.samples * layer.down.out, _WORK * layer.macs
+    with shared_loops(rows, work) as shared:
+        for block in layer.blocks:
+            part = _Part(layer, arithmetic, block)
+            share = work * block.vectors // (layer.vectors * layer.groups * layer.across.out)
+            with loop(layer.groups) as group, loop(block.count) as b, shared(rows) as row:
+                for strip in strips(layer.across, layer.shape.pixels):
+                    inner = 0 if rows > 1 else share * strip.count * strip.pixels
+                    with maybe_parallel(strip.count, inner) as t:
+                        part.emit(group, b, row, strip, strip.first + t * strip.pixels)
 
 
 @dataclass(frozen=True)

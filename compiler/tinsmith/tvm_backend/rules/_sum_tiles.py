@@ -15,10 +15,9 @@ from ..rule import Site, tile_of
 from ._emit import Expr, Frame, Register, define, loop
 from ._epilogue import Epilogue
 from ._index import at_most, split
-from ._parallel import WIDEST, maybe_parallel
+from ._parallel import WIDEST, maybe_parallel, shared_loops
 from ._sum_windows import Source, Windows, needs_copy, source, windows_of
 
-_SHARED_TILES = 4  # of channels: enough to give each thread its own
 _CACHED_WEIGHTS = 24 * 1024  # that stay in the first-level cache while all pixels pass
 _ENDING, _ENDING_IN_FOURS = 9, 7  # instructions from a vector of sums to outputs
 _LATENCY = 10  # accumulators that keep the dot-product units busy
@@ -156,7 +155,11 @@ def build(site: Site) -> PrimFunc:
 
 
 def _emit(t: Tiling, src: Source, frame: Frame) -> None:
-    """Weights that fit the cache pass by for every tile of pixels; larger ones are outermost."""
+    """Weights that fit the cache pass by for every tile of pixels; larger ones are outermost.
+
+    Threads share the pixels: a layer's input lies where the layer before left it, with the thread
+    that reads it, while weights are in every core's cache.
+    """
     w = t.windows
     tiles = -(-w.columns // t.pixels)
     pixel_tiles = w.samples * w.rows * tiles
@@ -168,35 +171,29 @@ def _emit(t: Tiling, src: Source, frame: Frame) -> None:
         in_last = t.last > 0 and block is last
         _Tile(t, src, frame, index, group, block, width, in_last=in_last).emit()
 
-    def pixels(group: Expr, block: Expr, width: int, work: int) -> None:
-        with maybe_parallel(pixel_tiles, work) as index:
-            tile(index, group, block, width)
-
     work = t.site.node.op.macs(t.site.node) * min(4, WIDEST // t.dot.part_elements)
-    if channels_outside or pixel_tiles == 1:
-        shared = pixel_tiles == 1 or t.whole >= _SHARED_TILES
-        inner = 0 if shared else work // (w.groups * t.total)
-        parts = next(p for p in (4, 2, 1) if pixel_tiles % p == 0) if shared else 1
-        each = pixel_tiles // parts
+    if pixel_tiles == 1:
         with loop(w.groups) as group:
-            if t.whole and shared:
-                # In the order of one thread; two threads still come to equal shares.
-                with maybe_parallel(t.whole * parts, work // w.groups) as unit:
-                    block, part = split(unit, parts)
-                    with loop(each) as index:
-                        tile(part * each + index, group, block, t.blocks)
-            elif t.whole:
-                with loop(t.whole) as block:
-                    pixels(group, block, t.blocks, inner)
+            if t.whole:
+                with maybe_parallel(t.whole, work // w.groups) as block:
+                    tile(0, group, block, t.blocks)
             if t.last:
-                pixels(group, last, t.last, inner)
-        return
-    with maybe_parallel(pixel_tiles, work) as index, loop(w.groups) as group:
-        if t.whole:
-            with loop(t.whole) as block:
-                tile(index, group, block, t.blocks)
-        if t.last:
-            tile(index, group, last, t.last)
+                tile(0, group, last, t.last)
+    elif channels_outside:
+        with shared_loops(pixel_tiles, work) as shared, loop(w.groups) as group:
+            if t.whole:
+                with loop(t.whole) as block, shared(pixel_tiles) as index:
+                    tile(index, group, block, t.blocks)
+            if t.last:
+                with shared(pixel_tiles) as index:
+                    tile(index, group, last, t.last)
+    else:
+        with maybe_parallel(pixel_tiles, work) as index, loop(w.groups) as group:
+            if t.whole:
+                with loop(t.whole) as block:
+                    tile(index, group, block, t.blocks)
+            if t.last:
+                tile(index, group, last, t.last)
 
 
 @dataclass(frozen=True)
