@@ -24,6 +24,7 @@ OPERATORS = (
     "bias_update",
     "quantize_gradient",
     "clip_mask",
+    "clamp_mask",
     "mask_gradient",
     "sum_gradients",
 )

@@ -30,7 +30,6 @@ WITHOUT_RULE: Mapping[str, str] = {
             "apply_bias",
             "apply_weights",
             "average_pool_gradient",
-            "clamp_mask",
             "conv2d_float",
             "count_sample",
             "gather_channels",

@@ -1,4 +1,4 @@
-"""quantize_gradient, mask_gradient and clip_mask: elements in a row, eight to a byte of a mask.
+"""quantize_gradient, mask_gradient and masks: elements in a row, eight to a byte of a mask.
 
 quantize_gradient looks at its input twice: for the largest magnitude, then to scale by it. Channels
 need no loop: the factors are repeated until a vector may begin at any of them.
@@ -129,33 +129,27 @@ def _masked(site: Site) -> PrimFunc:
     return define(site, body, overlaps=True)
 
 
-def _clip_mask(site: Site) -> PrimFunc:
-    """Eight bytes of a mask at a time: vectors of every eighth element."""
-    attrs, count = site.node.attrs, site.node.x.elements
+def _inside_mask(site: Site) -> PrimFunc:
+    """clip_mask of int8, clamp_mask of float32: bytes in vectors, of every eighth element."""
+    attrs, x = site.node.attrs, site.node.x
+    dtype = "float32" if x.dtype is DType.FLOAT32 else "int32"
 
     def body(frame: Frame) -> None:
+        low, high = (b + frame.x.offset for b in (attrs.low, attrs.high))
+
         def part(at: Expr, lanes: int, bits: int = 8) -> None:
-            total = const(0, "int32", lanes)
+            none = const(0, "int32", lanes)
+            total = none
             for bit in range(bits):
-                q = frame.x.raw(at * 8 + bit, lanes, 8).astype(vector("int32", lanes))
-                inside = (
-                    tirx.all(q > low(lanes), q < high(lanes))
-                    if lanes == 1
-                    else ((q > low(lanes)) & (q < high(lanes)))
-                )
-                one, none = const(1 << bit, "int32", lanes), const(0, "int32", lanes)
-                total = total | tirx.Select(inside, one, none)
+                q = bind(frame.x.raw(at * 8 + bit, lanes, 8).astype(vector(dtype, lanes)))
+                one = const(1 << bit, "int32", lanes)
+                below = tirx.Select(q < const(high, dtype, lanes), one, none)
+                total = total | tirx.Select(q > const(low, dtype, lanes), below, none)
             frame.y.put(at, total.astype(vector("uint8", lanes)), lanes)
 
-        def low(lanes: int) -> Expr:
-            return const(attrs.low + frame.x.offset, "int32", lanes)
-
-        def high(lanes: int) -> Expr:
-            return const(attrs.high + frame.x.offset, "int32", lanes)
-
-        spans(count // 8, site.isa.lanes, part)
-        if count % 8:
-            part(count // 8, 1, count % 8)
+        spans(x.elements // 8, site.isa.lanes, part)
+        if x.elements % 8:
+            part(x.elements // 8, 1, x.elements % 8)
 
     return define(site, body, overlaps=True)
 
@@ -168,5 +162,6 @@ RULES = (
         lead_bytes=portable.first_in_place,
     ),
     Rule("mask_gradient", _masked, DType.FLOAT32, lead_bytes=portable.first_in_place),
-    Rule("clip_mask", _clip_mask, DType.UINT8, lead_bytes=portable.first_in_place),
+    Rule("clip_mask", _inside_mask, DType.UINT8, lead_bytes=portable.first_in_place),
+    Rule("clamp_mask", _inside_mask, DType.UINT8, lead_bytes=portable.first_in_place),
 )
