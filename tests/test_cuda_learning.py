@@ -71,17 +71,16 @@ def test_steps_are_bit_exact(dscnn: Path) -> None:
 
 
 @needs_nvcc
-def test_a_store_keeps_what_it_learnt(tmp_path: Path) -> None:
+def test_a_store_keeps_what_it_learnt(dscnn: Path) -> None:
     """Another start of the program finds it; a delta of random changes, the largest, fits too."""
-    DSCNN.compile(tmp_path, "cuda-sm90")
-    training, rng = open_training(tmp_path), np.random.default_rng(3)
+    training, rng = open_training(dscnn), np.random.default_rng(3)
     state = {
         v: rng.integers(-120, 120, v.type.shape).astype(v.type.dtype.numpy)
         for v in training.graph.state
     }
     store = DeviceStore(training)
     start = {v: training.graph.initializers[v] for v in training.graph.state}
-    with _gpu(tmp_path):
+    with _gpu(dscnn):
         assert store.commit(state).counter == 1
         found, counter = store.load()
         delta = store.export_delta(state)
