@@ -22,6 +22,7 @@ from tinsmith.kernels.select import candidates
 from tinsmith.machine.board import load_board
 from tinsmith.ops import registry
 from tinsmith.ops.conv2d import Conv2dAttrs
+from tinsmith.ops.reduce_mean import ReduceMeanAttrs
 
 from .cases import case_graph, case_inputs, cases_of
 from .kernel_models import KernelModel, run_on_board
@@ -68,15 +69,20 @@ MORE_WINDOWS = (
     _conv("windows_far", (1, 2, 5, 4), 4, (3, 3), pads=(4, 5, 6, 4)),
 )
 
+MORE_MEANS = (
+    Case("pixels", ((1, 5, 5, 16),), ReduceMeanAttrs((1, 2))),
+    Case("most", ((1, 16, 16, 8),), ReduceMeanAttrs((1, 2), clamp=(-0.5, 1.0))),
+)
+
+ALL_MORE = {
+    "conv2d": (*MORE["conv2d"], *MORE_STRIPS, *MORE_COLUMNS, *MORE_WINDOWS),
+    "reduce_mean": MORE_MEANS,
+}
+
 
 def _graphs() -> Iterator[Graph]:
     for op in registry().values():
-        more = (
-            (*MORE["conv2d"], *MORE_STRIPS, *MORE_COLUMNS, *MORE_WINDOWS)
-            if op.name == "conv2d"
-            else ()
-        )
-        for case in (*cases_of(op, DType.INT8), *more):
+        for case in (*cases_of(op, DType.INT8), *ALL_MORE.get(op.name, ())):
             graph = case_graph(op, case)
             if len(graph.nodes) == 1:
                 yield graph
