@@ -45,8 +45,8 @@ TO_INT8 = (
     eliminate_dead_nodes.PASS,  # before nodes become integer: it joins the reshapes of new layouts
     fold_qdq.PASS,
     lower_requantize.PASS,
-    fold_constant_channels.PASS,
 )
+SHRINK = (fold_constant_channels.PASS,)  # after it, layers are not those of the model file
 TO_FLOAT32 = (legalize_layout.PASS, eliminate_dead_nodes.PASS)
 TO_LEARNABLE = (
     legalize_layout.PASS,
@@ -105,7 +105,7 @@ def lower(
         return run_passes(graph, TO_FLOAT_TRAINING, context)
     graph = with_scales(graph, samples, method, context)
     if scheme is None:
-        return run_passes(graph, TO_INT8, context)
+        return run_passes(graph, (*TO_INT8, *SHRINK), context)
     context.options = {**context.options, "scheme": scheme}
     return run_passes(graph, TO_TRAINING, context)
 
