@@ -161,6 +161,15 @@ def lowered(graph: Graph) -> Graph:
     return rewriter.finish(stage=Stage.QUANTIZED)
 
 
+def with_one_scale(graph: Graph) -> Graph:
+    """A lowered conv2d or dense graph whose channels all have the first one's scale."""
+    (node,) = graph.nodes
+    initializers = dict(graph.initializers)
+    for value in node.inputs[3:5]:
+        initializers[value] = np.full_like(initializers[value], initializers[value][0])
+    return replace(graph, initializers=initializers)
+
+
 def float_twin(graph: Graph) -> Graph:
     """The float graph that a quantised (not lowered) graph approximates: its constants as reals."""
     (node,) = graph.nodes

@@ -24,7 +24,7 @@ from tinsmith.ops import registry
 from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.ops.reduce_mean import ReduceMeanAttrs
 
-from .cases import case_graph, case_inputs, cases_of
+from .cases import case_graph, case_inputs, cases_of, with_one_scale
 from .kernel_models import KernelModel, run_on_board
 from .test_kernels_dsp import MORE, SAME
 
@@ -86,6 +86,8 @@ def _graphs() -> Iterator[Graph]:
             graph = case_graph(op, case)
             if len(graph.nodes) == 1:
                 yield graph
+                if op.name == "dense":
+                    yield with_one_scale(graph)
 
 
 def _variants() -> Iterator[tuple[Graph, Kernel, int | None]]:
