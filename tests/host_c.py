@@ -23,7 +23,7 @@ DRIVER = Path(__file__).resolve().parent / "c"
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 # Of float32 C against numpy: sums in another order, and expf, tanhf… of the C library.
 FLOAT_TOLERANCE = {"rtol": 2e-5, "atol": 5e-6}
-SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g1")
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,11 @@ from tinsmith.runner.protocol import Sample
 from tinsmith.toolchain.compile_c import build, firmware
 from tinsmith.toolchain.harness import ModelBinding, write_harness
 
-from .host_c import SANITIZE, compile_c
+from .host_c import DRIVER, SANITIZE, compile_c
 
 GUARD = 16
+_TOGETHER = 16  # models of a C file
+_API = (DRIVER / "kernel_model.c.in").read_text()
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,6 @@ class KernelModel:
         node, graph = self.node, self.graph
         constants = self.kernel.constants(node, graph)
         return KernelCall(node, self.kernel, constants, self.kernel.scratch_bytes(node, graph))
-
-    def files(self) -> dict[str, str]:
-        return {f"{self.name}.h": self._header(), f"{self.name}.c": self._source()}
 
     def _layout(self) -> tuple[dict[str, int], list[tuple[int, int]], int]:
         """Offsets by name (x0…, s0… the state, y0…, scratch), guards, bytes in all."""
@@ -103,7 +102,7 @@ class KernelModel:
             place(size, **{name: 0})
         return offsets, guards, top
 
-    def _header(self) -> str:
+    def header(self) -> str:
         m, M = self.name, self.name.upper()
         lines = ["#include <stddef.h>", "#include <stdint.h>", '#include "tinsmith/ts_status.h"']
         sizes = {"INPUT": self.inputs, "OUTPUT": self.outputs}
@@ -121,31 +120,26 @@ class KernelModel:
         ]
         return "\n".join(lines) + "\n"
 
-    def _source(self) -> str:
-        m, call = self.name, self.call
-        offsets, guards, _ = self._layout()
-        functions = Functions()
-        function = functions.add(call, self.graph)
-        lines = [f'#include "{m}.h"']
-        lines += [f"#include <{h}.h>" for h in ("math", "stdbool", "string")]
-        lines += [f'#include "tinsmith/ts_{h}.h"' for h in ("float", "requantize", "simd")]
-        for name, constant in call.constants.items():
+    def source(self, function: str) -> str:
+        """Constants, places and the API around `function`, every name with the model's."""
+        m, offsets, guards = self.name, *self._layout()[:2]
+        lines: list[str] = []
+        for name, constant in self.call.constants.items():
             size, c_type = constant.array.size, constant_type(constant).c
             lines.append(
-                f"static const _Alignas(8) {c_type} c_{name}[{size}] = "
+                f"static const _Alignas(8) {c_type} {m}_{name}[{size}] = "
                 f"{{\n{c_table(constant.array)}\n}};"
             )
-        lines += [view.text for view in functions.views()]
         taken = [f"x{i}" for i, _ in enumerate(activations(self.node, self.graph))]
         results = [f"y{i}" for i, _ in enumerate(self.graph.results(self.node))]
         places = [*taken, *(f"s{i}" for i, _ in enumerate(self.state))]
         ends = [*results, *(f"t{i}" for i, _ in enumerate(self.state))]
         lines.append(
-            f"static const uint32_t in_at[] = {{{', '.join(str(offsets[p]) for p in places)}}},\n"
-            f"    out_at[] = {{{', '.join(str(offsets[p]) for p in ends)}}};"
+            f"static const uint32_t {m}_in_at[] = {{{', '.join(str(offsets[p]) for p in places)}}},"
+            f"\n    {m}_out_at[] = {{{', '.join(str(offsets[p]) for p in ends)}}};"
         )
         pairs = ", ".join(f"{{{a}, {b}}}" for a, b in guards)
-        lines.append(f"static const uint32_t guards[][2] = {{{pairs}}};")
+        lines.append(f"static const uint32_t {m}_guards[][2] = {{{pairs}}};")
         lines.append(_API.replace("@", m).replace("%COPIES%", self._copies(offsets)).replace(
             "%CALL%", self._call_text(function, offsets)
         ))  # fmt: skip
@@ -170,56 +164,10 @@ class KernelModel:
         for value in call.kernel.state(node, graph).values():
             at = offsets[f"t{self.state.index(graph.storage[value])}"]
             arguments.append(c_pointer("arena", at, value.type.dtype))
-        arguments += [f"c_{name}" for name in call.constants]
+        arguments += [f"{self.name}_{name}" for name in call.constants]
         if call.scratch_bytes:
             arguments.append(f"arena + {offsets['scratch']}")
         return c_wrap_call(function, arguments, ";", "    ")
-
-
-_API = """
-ts_status @_run(@_context *ctx)
-{
-    uint8_t *const arena = ctx->arena;
-    for (size_t i = 0; i < sizeof guards / sizeof guards[0]; ++i) {
-        memset(arena + guards[i][0], 0x5A, guards[i][1] - guards[i][0]);
-    }
-%COPIES%
-    TS_FENCE();
-%CALL%
-    TS_FENCE();
-    for (size_t i = 0; i < sizeof guards / sizeof guards[0]; ++i) {
-        for (uint32_t at = guards[i][0]; at < guards[i][1]; ++at) {
-            if (arena[at] != 0x5A) {
-                return TS_SELFTEST_FAILED;
-            }
-        }
-    }
-    return TS_OK;
-}
-
-ts_status @_init(@_context *ctx, void *arena, size_t bytes)
-{
-    (void)bytes;
-    ctx->arena = arena;
-    return TS_OK;
-}
-
-ts_status @_selftest(@_context *ctx)
-{
-    (void)ctx;
-    return TS_OK;
-}
-
-void *@_input(const @_context *ctx, int32_t index)
-{
-    return ctx->arena + in_at[index];
-}
-
-const void *@_output(const @_context *ctx, int32_t index)
-{
-    return ctx->arena + out_at[index];
-}
-"""
 
 
 def run_on_host(
@@ -293,7 +241,20 @@ def run_on_board(
 
 
 def _write(folder: Path, models: Sequence[KernelModel]) -> None:
+    """A header for each model; a C file for some together, for a compiler's start costs more than
+    a kernel, and functions that differ in nothing are then compiled once."""
     folder.mkdir(parents=True, exist_ok=True)
     for model in models:
-        for name, text in model.files().items():
-            (folder / name).write_text(text)
+        (folder / f"{model.name}.h").write_text(model.header())
+    for first in range(0, len(models), _TOGETHER):
+        some = models[first : first + _TOGETHER]
+        (folder / f"{some[0].name}.c").write_text(_source(some))
+
+
+def _source(models: Sequence[KernelModel]) -> str:
+    functions = Functions()
+    apis = [m.source(functions.add(m.call, m.graph)) for m in models]
+    lines = [f'#include "{m.name}.h"' for m in models]
+    lines += [f"#include <{h}.h>" for h in ("math", "stdbool", "string")]
+    lines += [f'#include "tinsmith/ts_{h}.h"' for h in ("float", "requantize", "simd")]
+    return "\n\n".join([*lines, *(view.text for view in functions.views()), *apis])
