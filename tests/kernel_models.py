@@ -36,12 +36,14 @@ _API = (DRIVER / "kernel_model.c.in").read_text()
 
 @dataclass(frozen=True)
 class KernelModel:
-    """`kernel` on the only node of `graph`. tight: which activation the output comes close to."""
+    """`kernel` on the only node of `graph`. tight: which activation the output comes close to;
+    covered: which one the scratch does."""
 
     name: str
     graph: Graph
     kernel: Kernel
     tight: int | None = None
+    covered: int | None = None
 
     @property
     def node(self) -> Node:
@@ -93,10 +95,17 @@ class KernelModel:
             own = sizes.pop(f"x{self.tight}")
             size = max(at_x + own, at_y + results[0].type.bytes)
             place(size, **{f"x{self.tight}": at_x, "y0": at_y})
+        if self.covered is not None:
+            lead = self.kernel.scratch_lead_bytes(node, activations(node, graph)[self.covered][0])
+            assert lead is not None
+            lead += -lead % 8
+            own = sizes.pop(f"x{self.covered}")
+            size = max(lead + own, call.scratch_bytes)
+            place(size, **{f"x{self.covered}": lead, "scratch": 0})
         sizes |= {f"y{i}": v.type.bytes for i, v in enumerate(results) if f"y{i}" not in offsets}
         sizes |= {f"s{i}": v.type.bytes for i, v in enumerate(self.state)}
         sizes |= {f"t{i}": v.type.bytes for i, v in enumerate(self.state)}
-        if call.scratch_bytes:
+        if call.scratch_bytes and "scratch" not in offsets:
             sizes["scratch"] = call.scratch_bytes
         for name, size in sizes.items():
             place(size, **{name: 0})

@@ -17,6 +17,7 @@ from tinsmith.plan.check import check_plan
 from tinsmith.plan.model import MemoryPlan
 
 Case = tuple[Graph, list[KernelCall]]
+_Read = tuple[float, Value, int]  # byte of a value, no later than before this byte is written
 NONE = Absent("a test's operator")
 
 
@@ -47,9 +48,14 @@ def node(
     return Node(op, tuple(inputs), tuple(outputs), attrs, Origin(f"/{outputs[0].name}", op.name))
 
 
-def call(node: Node, leads: Mapping[int, int] | None = None, scratch: int = 0) -> KernelCall:
-    """A kernel with the given lead per input position, and scratch."""
-    known = dict(leads or {})
+def call(
+    node: Node,
+    leads: Mapping[int, int] | None = None,
+    scratch: int = 0,
+    scratch_leads: Mapping[int, int] | None = None,
+) -> KernelCall:
+    """A kernel with the given lead per input position, and scratch with its own."""
+    known, over = dict(leads or {}), dict(scratch_leads or {})
     kernel = Kernel(
         f"{node.op.name}_test",
         node.op.name,
@@ -57,6 +63,7 @@ def call(node: Node, leads: Mapping[int, int] | None = None, scratch: int = 0) -
         view=lambda node, graph: {},
         constants=lambda node, graph: {},
         lead_bytes=lambda node, index: known.get(index),
+        scratch_lead_bytes=lambda node, index: over.get(index),
         scratch_bytes=lambda node, graph: scratch,
     )
     return KernelCall(node, kernel, {}, scratch)
@@ -71,12 +78,14 @@ def chain(sizes: Sequence[int], lead: int | None = None, scratch: int = 0) -> Ca
     return graph, [call(n, leads, scratch) for n in nodes]
 
 
-def random_case(seed: int, *, most: int = 12, views: bool = True) -> Case:
+def random_case(seed: int, *, most: int = 12, views: bool = True, over: bool = False) -> Case:
     """A random graph of up to `most` nodes: fan-out, repeated reads, views, concats, dead values.
 
     Nodes with two outputs, inputs that are outputs, scratch, and leads of any size and sign.
+    over: much scratch, which may overlap inputs.
     """
     rng = random.Random(seed)
+    covers = random.Random(seed)
     known = [value(f"x{i}", rng.randint(1, 40)) for i in range(rng.randint(1, 2))]
     inputs = tuple(known)
     nodes: list[Node] = []
@@ -100,7 +109,12 @@ def random_case(seed: int, *, most: int = 12, views: bool = True) -> Case:
         known += made.outputs
         if made.op is not VIEW:
             leads = {p: _lead(rng, made) for p in range(len(made.inputs)) if rng.random() < 0.6}
-            calls.append(call(made, leads, rng.randint(1, 20) if rng.random() < 0.2 else 0))
+            scratch = rng.randint(1, 20) if rng.random() < 0.2 else 0
+            covered: dict[int, int] = {}
+            if over and covers.random() < 0.7:
+                scratch = covers.randint(1, 60)
+                covered = {p: _lead(covers, made) for p in range(len(made.inputs))}
+            calls.append(call(made, leads, scratch, covered))
     last = nodes[-1].outputs[0]
     extra = [v for v in known if v != last and rng.random() < 0.08]
     return Graph("random", inputs, (last, *extra), {}, tuple(nodes)), calls
@@ -125,7 +139,8 @@ def survives(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> boo
     Every byte has a tag of its own. With lead D a kernel reads byte j of its input immediately
     before it writes byte j + D of its first output, as late as it may, and other outputs before
     that; without a lead it reads everything again after the last write. It soils its scratch
-    before, and reads it after.
+    before, and reads it after; what it may cover with scratch of lead D, and does, it reads
+    immediately before it writes byte j + D there, and no more after that.
     """
     by_name = {c.node.name: c for c in calls}
     memory: dict[int, object] = {}
@@ -165,32 +180,39 @@ def _run(
     def read(v: Value, k: int) -> bool:
         return memory.get(plan.offsets[v] + k) == tags[v][k]
 
-    scratch = (
-        [plan.scratch[made.name] + k for k in range(kernel_call.scratch_bytes)]
-        if (kernel_call.scratch_bytes)
-        else []
-    )
-    memory.update({at: ("scratch", made.name, at) for at in scratch})
-    reads: list[tuple[float, Value, int]] = []
+    def write(cells: Sequence[int], texts: Sequence[object], reads: list[_Read]) -> bool:
+        """Writes cell by cell; each read is as late as it may be. Whether all found their bytes."""
+        reads.sort(key=lambda r: r[0])
+        at = 0
+        for time, (cell, text) in enumerate(zip(cells, texts, strict=True)):
+            while at < len(reads) and reads[at][0] <= time:
+                if not read(*reads[at][1:]):
+                    return False
+                at += 1
+            memory[cell] = text
+        return all(read(v, k) for _, v, k in reads[at:])
+
+    base, size = plan.scratch.get(made.name, 0), kernel_call.scratch_bytes
+    scratch = range(base, base + size)
+    soil = [("scratch", made.name, at) for at in scratch]
+    early: list[_Read] = []
+    late: list[_Read] = []
     for index, v in enumerate(made.inputs):
         lead = kernel_call.kernel.lead_bytes(made, index)
-        if lead is None:
-            reads += [(float("inf"), v, k) for k in range(v.type.bytes)]
-        else:
-            reads += [(k + lead, v, k) for k in range(v.type.bytes)]
-    reads.sort(key=lambda r: r[0])
+        over = kernel_call.kernel.scratch_lead_bytes(made, index)
+        for k in range(v.type.bytes):
+            if over is not None and plan.offsets[v] + k in scratch:
+                early.append((k + over, v, k))
+            else:
+                late.append((float("inf") if lead is None else k + lead, v, k))
+    if not write(scratch, soil, early):
+        return False
     for v in made.outputs:
         tags[v] = [(v.name, k) for k in range(v.type.bytes)]
     first, *others = made.outputs
     for v in others:
         memory.update({plan.offsets[v] + k: tag for k, tag in enumerate(tags[v])})
-    at = 0
-    for time in range(first.type.bytes):
-        while at < len(reads) and reads[at][0] <= time:
-            if not read(reads[at][1], reads[at][2]):
-                return False
-            at += 1
-        memory[plan.offsets[first] + time] = tags[first][time]
-    return all(read(v, k) for _, v, k in reads[at:]) and all(
-        memory[a] == ("scratch", made.name, a) for a in scratch
+    cells = range(plan.offsets[first], plan.offsets[first] + first.type.bytes)
+    return write(cells, tags[first], late) and all(
+        memory[at] == text for at, text in zip(scratch, soil, strict=True)
     )

@@ -7,6 +7,7 @@ input and as close to it as it allows, with guards around every buffer.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from tinsmith.kernels.select import candidates
 from tinsmith.machine.board import load_board
 from tinsmith.ops import registry
 from tinsmith.ops.conv2d import Conv2dAttrs
+from tinsmith.ops.dense import DenseAttrs
 
-from .cases import case_graph, case_inputs, cases_of
+from .cases import case_graph, case_inputs, cases_of, with_one_scale
 from .kernel_models import KernelModel, run_on_board
 
 FEATURES = frozenset({"dsp"})
@@ -39,6 +41,12 @@ def _conv(name: str, x: Shape, out: int, window: tuple[int, int], **attrs: Any) 
 
 # Sizes at which loops run more than once, tails remain, or all of the border is special.
 MORE = {
+    "dense": (
+        Case("few", ((1, 3),), params=((5, 3), (5,))),
+        Case("four_more", ((1, 20),), params=((8, 20), (8,)), attrs=DenseAttrs((-0.5, 1.0))),
+        Case("eight", ((1, 72),), params=((4, 72), (4,))),
+        Case("loop", ((2, 150),), params=((6, 150), (6,))),
+    ),
     "conv2d": (
         _conv("pw_loop", (1, 140, 3, 3), 6, (1, 1)),
         _conv("pw_eight", (1, 8, 6, 5), 10, (1, 1)),
@@ -73,29 +81,44 @@ def _graphs() -> Iterator[Graph]:
             graph = case_graph(op, case)
             if len(graph.nodes) == 1:
                 yield graph
+                if op.name == "dense":
+                    yield with_one_scale(graph)
 
 
-def _variants() -> Iterator[tuple[Graph, Kernel, int | None]]:
+def _variants() -> Iterator[tuple[Graph, Kernel, dict[str, int]]]:
     tuned = [k for k in kernel_registry() if k.features == FEATURES]
     for graph in _graphs():
         (node,) = graph.nodes
         for kernel in candidates(node, graph, FEATURES, tuned):
-            yield graph, kernel, None
+            yield graph, kernel, {}
             for position in range(len(graph.inputs)):
                 if kernel.lead_bytes(node, position) is not None:
-                    yield graph, kernel, position
+                    yield graph, kernel, {"tight": position}
+                if kernel.scratch_lead_bytes(node, position) is not None:
+                    yield graph, kernel, {"covered": position}
 
 
 @pytest.mark.parametrize("board", BOARDS)
 def test_every_kernel_is_bit_exact(board: str, tmp_path: Path) -> None:
     variants = list(_variants())
-    models = [KernelModel(f"m{i}", g, k, tight) for i, (g, k, tight) in enumerate(variants)]
+    models = [KernelModel(f"m{i}", g, k, **near) for i, (g, k, near) in enumerate(variants)]
     samples = [[case_inputs(m.graph, seed) for seed in (0, 1)] for m in models]
     results, _ = run_on_board(tmp_path, load_board(board), models, samples)
     wrong = [
-        f"{m.graph.name} {m.kernel.name} {'' if m.tight is None else 'overlapping'}"
+        f"{m.graph.name} {m.kernel.name} output over {m.tight} scratch over {m.covered}"
         for m, given, rows in zip(models, samples, results, strict=True)
         for sample, got in zip(given, rows, strict=True)
         if not np.array_equal(run(m.graph, sample)[0], got[0])
     ]
     assert not wrong
+
+
+def test_scratch_closer_than_its_lead_would_be_seen(tmp_path: Path) -> None:
+    """The control of the above: 8 bytes closer, a row is overwritten before it is widened."""
+    graph = next(g for g in _graphs() if g.name.startswith("dense") and g.nodes[0].x.elements == 72)
+    kernel = next(k for k in kernel_registry() if k.name == "dense_pairs_row_dsp")
+    spoilt = replace(kernel, scratch_lead_bytes=lambda node, index: node.x.elements - 8)
+    model = KernelModel("m", graph, spoilt, covered=0)
+    sample = case_inputs(graph, 0)
+    results, _ = run_on_board(tmp_path, load_board("mps2-an386"), [model], [[sample]])
+    assert not np.array_equal(run(graph, sample)[0], results[0][0][0])

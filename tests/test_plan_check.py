@@ -25,7 +25,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 @settings(max_examples=300, deadline=None)
 @given(SEEDS)
 def test_the_checker_and_the_simulation_agree_on_spoilt_plans(seed: int):
-    case = random_case(seed, most=8)
+    case = random_case(seed, most=8, over=seed % 2 == 1)
     plan = plan_arena(*case, 1)
     rng = random.Random(seed)
     offsets, scratch = dict(plan.offsets), dict(plan.scratch)
@@ -45,7 +45,7 @@ def test_the_checker_and_the_simulation_agree_on_spoilt_plans(seed: int):
 @settings(max_examples=150, deadline=None)
 @given(SEEDS)
 def test_the_checker_and_the_simulation_agree_on_random_offsets(seed: int):
-    case = random_case(seed, most=3, views=False)
+    case = random_case(seed, most=3, views=False, over=seed % 2 == 1)
     plan = plan_arena(*case, 1)
     rng = random.Random(seed)
     room = rng.choice((40, 80, 160, 400))

@@ -56,15 +56,17 @@ def signature(call: KernelCall, graph: Graph, function: str) -> str:
     """`static void function(…)`, as the template contract says (docs/architecture.md); of a kernel
     that may refuse `static ts_status function(…)`."""
     node = call.node
-    leads = [call.kernel.lead_bytes(node, i) for i, _ in activations(node, graph)]
-    overlaps = any(lead is not None for lead in leads)
+    kernel = call.kernel
+    written = {i for i, _ in activations(node, graph) if kernel.lead_bytes(node, i) is not None}
+    covered = {
+        i for i, _ in activations(node, graph) if kernel.scratch_lead_bytes(node, i) is not None
+    }
     parameters: list[str] = []
     for n, (i, value) in enumerate(activations(node, graph)):
-        free = call.kernel.lead_bytes(node, i) is None
-        star = "*restrict " if free else "*"
+        star = "*" if i in written | covered else "*restrict "
         parameters.append(f"const {value.type.dtype.c} {star}x{n or ''}")
     for n, value in enumerate(graph.results(node)):
-        star = "*" if overlaps else "*restrict "
+        star = "*" if written else "*restrict "
         parameters.append(f"{value.type.dtype.c} {star}y{n or ''}")
     changed = {old for old, _ in node.updates}
     for name, value in call.kernel.state(node, graph).items():
@@ -73,7 +75,7 @@ def signature(call: KernelCall, graph: Graph, function: str) -> str:
     for name, constant in call.constants.items():
         parameters.append(f"const {constant_type(constant).c} *restrict {name}")
     if call.scratch_bytes:
-        parameters.append("uint8_t *restrict scratch")
+        parameters.append(f"uint8_t *{'' if covered else 'restrict '}scratch")
     result = "ts_status" if call.kernel.may_refuse else "void"
     return c_wrap_call(f"static {result} {function}", parameters, "")
 

@@ -58,6 +58,9 @@ class Kernel:
             or before `input start − lead`, although the two overlap. 0: in place. None: never.
             IN_PLACE_ONLY: at the input's start and nowhere else.
             Of several outputs the first is meant; the others overlap nothing.
+        scratch_lead_bytes: safe overlap of the scratch with activation input `i`, as `lead_bytes`
+            of the output: a kernel that copies an input in a larger form may lay the copy over it.
+            What lies under the scratch is read before the first output is written.
         instructions: estimated executed instructions, to choose between kernels.
         may_refuse: its function returns a ts_status; any but TS_OK ends the run with TS_REFUSED.
     """
@@ -73,6 +76,7 @@ class Kernel:
     state: Callable[[Node, Graph], Mapping[str, Value]] = lambda node, graph: {}
     scratch_bytes: Callable[[Node, Graph], int] = lambda node, graph: 0
     lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
+    scratch_lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
     instructions: Callable[[Node, Graph], float] = lambda node, graph: UNKNOWN_INSTRUCTIONS
     may_refuse: bool = False
 

@@ -8,7 +8,7 @@ optimal.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InternalError
@@ -17,7 +17,14 @@ from ..kernels.kernel import KernelCall
 from .bounds import Bounds, lower_bounds
 from .constraints import Problem, build_problem
 from .exact import solve_exact
-from .live_ranges import concats_in_place, is_view, legal_overlaps, live_buffers
+from .live_ranges import (
+    LeadOf,
+    ScratchOf,
+    concats_in_place,
+    is_view,
+    legal_overlaps,
+    live_buffers,
+)
 from .model import Buffer, MemoryPlan, Placed
 
 ROUNDS = 200  # of local search before it starts again
@@ -58,14 +65,14 @@ def plan_arena(
     is whether the arena fits in so many bytes: no search for less, and none that cannot succeed;
     `enough` does not count.
     """
-    lead_of, scratch_of = _facts(graph, calls)
+    lead_of, scratch_of, scratch_lead_of = _facts(graph, calls)
     candidates = [frozenset[str]()]
     if concats := concats_in_place(graph, alignment):
         candidates.insert(0, concats)
     results: list[_Result] = []
     for concat in candidates:
         buffers = live_buffers(graph, scratch_of, concat)
-        overlaps = legal_overlaps(graph, buffers, lead_of)
+        overlaps = legal_overlaps(graph, buffers, lead_of, scratch_lead_of)
         bounds = lower_bounds(buffers, overlaps, len(graph.nodes), alignment)
         if results and bounds.arena * ENOUGH >= results[0].arena:
             continue  # it could hardly be better
@@ -82,9 +89,7 @@ def plan_arena(
     return _plan(graph, best, offsets, arena, bound)
 
 
-def _facts(
-    graph: Graph, calls: Sequence[KernelCall]
-) -> tuple[Callable[[Node, int], int | None], Callable[[Node], int]]:
+def _facts(graph: Graph, calls: Sequence[KernelCall]) -> tuple[LeadOf, ScratchOf, LeadOf]:
     by_name = {c.node.name: c for c in calls}
     for node in graph.nodes:
         if node.name not in by_name and not node.op.is_view:
@@ -98,7 +103,11 @@ def _facts(
         call = by_name.get(node.name)
         return call.scratch_bytes if call else 0
 
-    return lead_of, scratch_of
+    def scratch_lead_of(node: Node, index: int) -> int | None:
+        call = by_name.get(node.name)
+        return call.kernel.scratch_lead_bytes(node, index) if call else None
+
+    return lead_of, scratch_of, scratch_lead_of
 
 
 def _plan(graph: Graph, best: _Result, offsets: Offsets, arena: int, bound: int) -> MemoryPlan:

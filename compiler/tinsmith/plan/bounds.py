@@ -7,6 +7,9 @@ for the inputs are disjoint. So the step needs at least
 
     Σ bytes − min(y, Σ over inputs of max(0, min(y − max(D, 0), x)))
 
+Scratch that may overlap a dying input counts as one more output, disjoint from the others: all of
+them together share at most the bytes of the inputs.
+
 Of a chain of steps, each output going over the input of its node. If no pair of the chain is
 disjoint, every output lies a lead below its input, so the first buffer lies above all the leads
 together; otherwise some step needs its bytes without that pair's share. The smaller counts.
@@ -54,10 +57,11 @@ def lower_bounds(
     steps: int,
     alignment: int,
 ) -> Bounds:
-    """overlaps: (output buffer, input buffer) → lead, from `legal_overlaps`. steps: of nodes."""
+    """overlaps: (output or scratch buffer, input buffer) → lead, from `legal_overlaps`. steps: of
+    nodes."""
     count = _Count(buffers, overlaps, alignment)
     each = tuple(count.needed(step) for step in range(-1, steps + 1))
-    return Bounds(each, max((count.chain(start) for _, start in overlaps), default=0))
+    return Bounds(each, max((count.chain(start) for start in count.next), default=0))
 
 
 class _Count:
@@ -68,20 +72,26 @@ class _Count:
         self.alignment = alignment
         self.units = [-(-b.bytes // alignment) for b in buffers]
         self.next: dict[int, tuple[int, int]] = {}  # input → (output, lead in units)
-        self.dying: dict[int, list[int]] = {}  # output → inputs
-        for (output, source), lead in overlaps.items():
-            self.next[source] = (output, -(-lead // alignment))
-            self.dying.setdefault(output, []).append(source)
+        self.dying: dict[int, list[tuple[int, int]]] = {}  # output or scratch → inputs, leads
+        for (writer, source), lead in overlaps.items():
+            units = -(-lead // alignment)
+            self.dying.setdefault(writer, []).append((source, units))
+            if not buffers[writer].is_scratch:
+                self.next[source] = (writer, units)
 
     def needed(self, step: int, apart: int | None = None) -> int:
         """Bytes of one step; buffer `apart` is taken to be disjoint from its node's output."""
         live = [i for i, b in enumerate(self.buffers) if b.live_at(step) and b.bytes]
-        units = sum(self.units[i] for i in live)
+        shared = 0
+        sources: set[int] = set()
         for i in live:
             if self.buffers[i].first == step:
-                sources = [s for s in self.dying.get(i, ()) if s != apart]
-                pairs = [(self.units[s], self.next[s][1]) for s in sources]
-                units -= shared_bytes(self.units[i], pairs)
+                over = self.dying.get(i, ())
+                if not self.buffers[i].is_scratch:
+                    over = [(s, lead) for s, lead in over if s != apart]
+                shared += shared_bytes(self.units[i], [(self.units[s], lead) for s, lead in over])
+                sources.update(s for s, _ in over)
+        units = sum(self.units[i] for i in live) - min(shared, sum(self.units[s] for s in sources))
         tops = [(self.buffers[i].bytes - 1) % self.alignment + 1 for i in live]
         return (units - 1) * self.alignment + min(tops) if units else 0
 

@@ -41,9 +41,9 @@ def check_plan(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> N
 
     Checked: every value has an aligned offset inside the arena; every node finds its inputs' bytes
     unharmed, and the caller the outputs'; the first output overlaps an input of its node only at
-    the distance its kernel allows; scratch and other outputs overlap nothing; a node without code
-    finds its output in place. State is not in the arena; whoever reads it finds the version it
-    asks for, and at the end every state is the one that the graph wants.
+    the distance its kernel allows, and so does scratch; other outputs overlap nothing; a node
+    without code finds its output in place. State is not in the arena; whoever reads it finds the
+    version it asks for, and at the end every state is the one that the graph wants.
     """
     by_node = {c.node.name: c for c in calls}
     arena = _Arena(graph, plan)
@@ -165,9 +165,11 @@ class _Arena:
                 self.check_overlap(node, call, value, index, source)
         if call.scratch_bytes:
             at = self.plan.scratch[node.name]
-            for value in (*(v for _, v in sources), *self.made(node)):
+            leads = [(v, call.kernel.scratch_lead_bytes(node, i)) for i, v in sources]
+            for value, lead in (*leads, *((v, None) for v in self.made(node))):
                 start = self.plan.offsets[value]
-                if at < start + value.type.bytes and start < at + call.scratch_bytes:
+                apart = at >= start + value.type.bytes or start >= at + call.scratch_bytes
+                if not apart and (lead is None or at > start - lead):
                     raise _wrong(f"the scratch of {name} overlaps its own %{value.name}", node)
             self.cover(_Paint(at, at + call.scratch_bytes, f"scratch of {name}", 0, name))
 

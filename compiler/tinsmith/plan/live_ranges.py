@@ -130,28 +130,42 @@ def concats_in_place(graph: Graph, alignment: int) -> frozenset[str]:
 
 
 def legal_overlaps(
-    graph: Graph, buffers: Sequence[Buffer], lead_of: LeadOf
+    graph: Graph,
+    buffers: Sequence[Buffer],
+    lead_of: LeadOf,
+    scratch_lead_of: LeadOf = lambda node, index: None,
 ) -> Mapping[tuple[int, int], int]:
-    """(index of an output buffer, index of an input buffer) → lead in bytes, where both may
-    overlap.
+    """(index of an output or scratch buffer, index of an input buffer) → lead in bytes, where both
+    may overlap.
 
-    The first output of a node may overlap an input that no later step needs, when the node's kernel
-    allows it for every position at which it reads that buffer; the largest lead counts, and
-    IN_PLACE_ONLY before those that are 0 or less. Other outputs overlap nothing.
+    The first output of a node, and its scratch, may overlap an input that no later step needs, when
+    the node's kernel allows it for every position at which it reads that buffer; the largest lead
+    counts, and IN_PLACE_ONLY before those that are 0 or less. Other outputs overlap nothing.
     """
     index = {v: i for i, b in enumerate(buffers) for v in b.values}
+    scratch = {b.name: i for i, b in enumerate(buffers) if b.is_scratch}
     found: dict[tuple[int, int], int] = {}
     for step, node in enumerate(graph.nodes):
-        if node.outputs[0] not in index or is_view(graph, node):
-            continue
-        leads: dict[int, list[int | None]] = {}
-        for position, value in enumerate(node.inputs):
-            if value in index:
-                leads.setdefault(index[value], []).append(lead_of(node, position))
-        for i, given in leads.items():
-            known = [lead for lead in given if lead is not None]
-            if buffers[i].last == step and len(known) == len(given):
-                strict = [lead for lead in known if isinstance(lead, InPlaceOnly)]
-                if not strict or max(known) == 0:
-                    found[index[node.outputs[0]], i] = strict[0] if strict else max(known)
+        over = ((index.get(node.outputs[0]), lead_of), (scratch.get(node.name), scratch_lead_of))
+        for writer, leads_of in over:
+            if writer is None or is_view(graph, node):
+                continue
+            for source, lead in _leads(node, index, leads_of).items():
+                if buffers[source].last == step:
+                    found[writer, source] = lead
+    return found
+
+
+def _leads(node: Node, index: Mapping[Value, int], lead_of: LeadOf) -> dict[int, int]:
+    """The lead by input buffer, of those that something may overlap."""
+    leads: dict[int, list[int | None]] = {}
+    for position, value in enumerate(node.inputs):
+        if value in index:
+            leads.setdefault(index[value], []).append(lead_of(node, position))
+    found: dict[int, int] = {}
+    for i, given in leads.items():
+        known = [lead for lead in given if lead is not None]
+        strict = [lead for lead in known if isinstance(lead, InPlaceOnly)]
+        if len(known) == len(given) and (not strict or max(known) == 0):
+            found[i] = strict[0] if strict else max(known)
     return found

@@ -9,11 +9,10 @@ import numpy as np
 
 from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
-from ..geometry import clamp_facts, is_single_pixel, row_lead
-from ..kernel import Constant, Kernel
+from ..kernel import Constant
 from ..packing import pad_axis, unroll
+from ._row import row_kernels
 from ._weights import (
-    FEATURES,
     bound_epilogue,
     channel_words,
     filters,
@@ -23,42 +22,26 @@ from ._weights import (
 )
 
 
-def _dense_applies(node: Node, graph: Graph) -> bool:
-    return (node.op.name == "dense" or is_single_pixel(node)) and is_exact(node, graph)
-
-
-def _dense_filters(node: Node, graph: Graph) -> Array:
+def _filters(node: Node, graph: Graph) -> Array:
     return pad_axis(filters(node, graph), 0, 4)
 
 
-def _dense_view(node: Node, graph: Graph) -> Mapping[str, Any]:
+def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     k, out_c = node.x.shape[-1], node.y.shape[-1]
     k_quads = -(-k // 4)
     return {
-        "k": k,
-        "k_quads": k_quads,
         "unroll": unroll(k_quads, 16),
-        "rows": node.x.elements // k,
-        "out_c": out_c,
-        "out_quads": -(-out_c // 4),
         "stream_bytes": -(-out_c // 4) * (4 + k_quads * 4 + 12) * 4,
         "radix": is_radix(node, graph),
         "scale_up": bound_epilogue(node, graph).scale_up,
-        **clamp_facts(node),
     }
 
 
-def _dense_scratch(node: Node, graph: Graph) -> int:
-    del graph
-    k, out_c = node.x.shape[-1], node.y.shape[-1]
-    return -(-k // 4) * 8 + (-(-out_c // 4) * 4 if out_c % 4 else 0)
-
-
-def _dense_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     """Per four channels: 4 starts, per quad of k the words of pair 0 then 1, then {m, C, s} × 4."""
     radix = is_radix(node, graph)
     bias, rows = channel_words(bound_epilogue(node, graph), radix=radix)
-    words = weight_words(_dense_filters(node, graph), radix=radix)
+    words = weight_words(_filters(node, graph), radix=radix)
     quads, k_quads = words.shape[0] // 2, words.shape[1] // 2
     words = words.reshape(quads, 2, k_quads, 2).transpose(0, 2, 1, 3).reshape(quads, -1)
     starts = pad_axis(bias.reshape(-1, 2), 0, 2).reshape(quads, 4)
@@ -66,26 +49,18 @@ def _dense_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     return {"stream": Constant(np.ravel(np.concatenate([starts, words, tail], 1)))}
 
 
-def _dense_instructions(node: Node, graph: Graph) -> float:
+def _instructions(node: Node, graph: Graph) -> float:
     del graph
     k, out_c = node.x.shape[-1], node.y.shape[-1]
     return node.x.elements // k * (-(-out_c // 4) * (14 * -(-k // 4) + 45) + 1.5 * k + 40)
 
 
-KERNELS = (
-    *(
-        Kernel(
-            name=f"{op}_row_dsp",
-            op=op,
-            template="targets/arm-dsp/kernels/dense.c.j2",
-            features=FEATURES,
-            applies=_dense_applies,
-            view=_dense_view,
-            constants=_dense_constants,
-            scratch_bytes=_dense_scratch,
-            lead_bytes=row_lead,
-            instructions=_dense_instructions,
-        )
-        for op in ("dense", "conv2d")
-    ),
+KERNELS = row_kernels(
+    "row_dsp",
+    "dense.c.j2",
+    4,
+    applies=is_exact,
+    view=_view,
+    constants=_constants,
+    instructions=_instructions,
 )

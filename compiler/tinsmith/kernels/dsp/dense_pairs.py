@@ -8,52 +8,40 @@ from typing import Any
 import numpy as np
 
 from ...ir.graph import Graph, Node
-from ..geometry import clamp_facts, is_single_pixel, row_lead
-from ..kernel import Constant, Kernel
+from ..kernel import Constant
 from ..packing import pad_axis, quad_pairs, words_of_halves
 from ._loops import loop
+from ._row import row_kernels
 from ._uniform import uniform
-from ._weights import FEATURES
 
 _MAX_BODY = 8  # eights of k in the body of the loop: 0.7 kB of code
 
 
 def _applies(node: Node, graph: Graph) -> bool:
-    return (node.op.name == "dense" or is_single_pixel(node)) and uniform(node, graph) is not None
+    return uniform(node, graph) is not None
 
 
-def _sizes(node: Node) -> tuple[int, int, int, int]:
-    """Rows, eights of k, quads of channels, channels."""
+def _sizes(node: Node) -> tuple[int, int, int]:
+    """Rows, eights of k, quads of channels."""
     k, out_c = node.x.shape[-1], node.y.shape[-1]
-    return node.x.elements // k, -(-k // 8), -(-out_c // 4), out_c
+    return node.x.elements // k, -(-k // 8), -(-out_c // 4)
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     form = uniform(node, graph)
     assert form is not None, "applies() promised"
-    rows, eights, quads, out_c = _sizes(node)
+    _, eights, quads = _sizes(node)
     return {
         **loop(eights, _MAX_BODY),
-        "k": node.x.shape[-1],
-        "rows": rows,
-        "eights": eights,
-        "out_c": out_c,
         "stream_bytes": quads * (eights * 64 + 32),
         "shift": form.shift,
-        **clamp_facts(node),
     }
-
-
-def _scratch(node: Node, graph: Graph) -> int:
-    del graph
-    _, eights, quads, out_c = _sizes(node)
-    return eights * 16 + (quads * 4 if out_c % 4 else 0)
 
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     form = uniform(node, graph)
     assert form is not None, "applies() promised"
-    _, eights, quads, _ = _sizes(node)
+    _, eights, quads = _sizes(node)
     w = pad_axis(pad_axis(form.weights.reshape(len(form.weights), -1), 1, 8), 0, 4)
     words = words_of_halves(*quad_pairs(w)).reshape(quads, 4, eights, 4)
     ends = [pad_axis(a, 0, 4).reshape(quads, 4) for a in (form.start, form.multiplier)]
@@ -64,25 +52,19 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
 
 def _instructions(node: Node, graph: Graph) -> float:
     del graph
-    rows, eights, quads, _ = _sizes(node)
+    rows, eights, quads = _sizes(node)
     rounds = loop(eights, _MAX_BODY)["rounds"]
     return rows * (
         quads * (21 * eights + 22 + 3 * (rounds if rounds > 1 else 0)) + 17 * eights + 60
     )
 
 
-KERNELS = tuple(
-    Kernel(
-        name=f"{op}_pairs_row_dsp",
-        op=op,
-        template="targets/arm-dsp/kernels/dense_pairs.c.j2",
-        features=FEATURES,
-        applies=_applies,
-        view=_view,
-        constants=_constants,
-        scratch_bytes=_scratch,
-        lead_bytes=row_lead,
-        instructions=_instructions,
-    )
-    for op in ("dense", "conv2d")
+KERNELS = row_kernels(
+    "pairs_row_dsp",
+    "dense_pairs.c.j2",
+    8,
+    applies=_applies,
+    view=_view,
+    constants=_constants,
+    instructions=_instructions,
 )
