@@ -53,6 +53,13 @@ def weight_words(w: Array, *, radix: bool) -> Array:
     return words_of_halves(even, odd)
 
 
+def dense_words(node: Node, graph: Graph, *, radix: bool) -> Array:
+    """[O/4, 4·K/4]: per four channels and quad of k the words of pair 0, then of pair 1."""
+    words = weight_words(pad_axis(filters(node, graph), 0, 4), radix=radix)
+    quads, k_quads = words.shape[0] // 2, words.shape[1] // 2
+    return words.reshape(quads, 2, k_quads, 2).transpose(0, 2, 1, 3).reshape(quads, -1)
+
+
 def channel_words(e: Epilogue, *, radix: bool) -> tuple[Array, Array]:
     """Per channel pair: [O/2, 2] accumulator starts and [O/2, 2, 3] {m, C, s}, int32."""
     bias = pad_axis(e.bias.astype(np.int64), 0, 2).reshape(-1, 2)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ..kernel import Constant
 from ..packing import pad_axis, unroll
@@ -15,15 +14,10 @@ from ._row import row_kernels
 from ._weights import (
     bound_epilogue,
     channel_words,
-    filters,
+    dense_words,
     is_exact,
     is_radix,
-    weight_words,
 )
-
-
-def _filters(node: Node, graph: Graph) -> Array:
-    return pad_axis(filters(node, graph), 0, 4)
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -41,9 +35,8 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     """Per four channels: 4 starts, per quad of k the words of pair 0 then 1, then {m, C, s} × 4."""
     radix = is_radix(node, graph)
     bias, rows = channel_words(bound_epilogue(node, graph), radix=radix)
-    words = weight_words(_filters(node, graph), radix=radix)
-    quads, k_quads = words.shape[0] // 2, words.shape[1] // 2
-    words = words.reshape(quads, 2, k_quads, 2).transpose(0, 2, 1, 3).reshape(quads, -1)
+    words = dense_words(node, graph, radix=radix)
+    quads = len(words)
     starts = pad_axis(bias.reshape(-1, 2), 0, 2).reshape(quads, 4)
     tail = pad_axis(rows, 0, 2).reshape(quads, 12)
     return {"stream": Constant(np.ravel(np.concatenate([starts, words, tail], 1)))}
