@@ -1,4 +1,4 @@
-"""How good plans are: against all orders of first fit, and against the exact solver."""
+"""How good plans are: against all orders of first fit, complete search and the exact solver."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from tests.plan_graphs import (
 )
 from tinsmith.errors import MissingTool
 from tinsmith.plan import exact
-from tinsmith.plan.arena import first_fit, plan_arena
+from tinsmith.plan.arena import plan_arena
 from tinsmith.plan.check import check_plan
-from tinsmith.plan.constraints import build_problem
+from tinsmith.plan.constraints import Problem, build_problem
 from tinsmith.plan.live_ranges import legal_overlaps, live_buffers
+from tinsmith.plan.prove import Proof, prove
+from tinsmith.plan.search import first_fit
 
 GAPS = (71, 186, 198, 228, 258)  # of `random_case(seed, most=8)`: no plan reaches the lower bound
 
@@ -94,25 +96,82 @@ def test_the_bound_of_chains_is_never_above_the_optimum():
     assert proved >= 50
 
 
+def give_up(problem, offsets, arena: int, bound: int, **limits: int) -> Proof:
+    return Proof(offsets, arena, bound)
+
+
 @pytest.mark.parametrize("seed", GAPS)
-def test_exact_proves_what_the_lower_bound_does_not(seed: int):
+def test_complete_search_proves_what_the_lower_bound_does_not(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+):
+    case = random_case(seed, most=8)
+    proved = plan_arena(*case, 1)
+    check_plan(*case, proved)
+    monkeypatch.setattr("tinsmith.plan.arena.prove", give_up)
+    quick = plan_arena(*case, 1)
+    assert proved.proved_optimal
+    assert not quick.proved_optimal
+    assert quick.lower_bound_bytes < proved.lower_bound_bytes == proved.arena_bytes
+
+
+@pytest.mark.parametrize("seed", GAPS)
+def test_exact_proves_it_too(seed: int, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("ortools", reason="needs the extra tinsmith[plan]")
     case = random_case(seed, most=8)
-    quick = plan_arena(*case, 1)
-    assert not quick.proved_optimal
+    arena = plan_arena(*case, 1).arena_bytes
+    monkeypatch.setattr("tinsmith.plan.arena.prove", give_up)
     best = plan_arena(*case, 1, exact=True)
     check_plan(*case, best)
     assert best.proved_optimal
-    assert best.arena_bytes == quick.arena_bytes == best.lower_bound_bytes
+    assert best.arena_bytes == arena == best.lower_bound_bytes
+
+
+def problem_of(case) -> Problem:
+    graph, calls = case
+    by_name = {c.node.name: c for c in calls}
+    buffers = live_buffers(
+        graph, lambda n: by_name[n.name].scratch_bytes if n.name in by_name else 0
+    )
+    overlaps = legal_overlaps(
+        graph,
+        buffers,
+        lambda n, i: by_name[n.name].kernel.lead_bytes(n, i) if n.name in by_name else None,
+    )
+    return build_problem(buffers, overlaps, 4)
+
+
+def test_complete_search_agrees_with_the_exact_solver():
+    """From the poorest plan, everything stacked: the same optimum, whatever the leads."""
+    pytest.importorskip("ortools", reason="needs the extra tinsmith[plan]")
+    bettered = 0
+    for seed in range(40):
+        problem = problem_of(random_case(1000 + seed, most=12))
+        offsets, arena = first_fit(problem, range(len(problem.bytes)))
+        proof = prove(problem, offsets, arena, 0)
+        _, best, bound = exact.solve_exact(problem, offsets, 0, 20.0)
+        assert proof.arena == proof.lower_bound == best == bound
+        bettered += proof.arena < arena
+        for i, rules in enumerate(problem.forbidden):
+            for rule in rules:
+                assert not rule.low < proof.offsets[i] - proof.offsets[rule.other] < rule.high
+    assert bettered > 10
+
+
+def test_complete_search_gives_up_when_it_is_told_to():
+    problem = problem_of(random_case(71, most=8))
+    offsets, arena = first_fit(problem, range(len(problem.bytes)))
+    assert prove(problem, offsets, arena, 5, ways=3).lower_bound == 5
+    assert prove(problem, offsets, arena, 0, enough=arena) == Proof(offsets, arena, 0)
 
 
 def test_exact_betters_a_poor_plan(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("ortools", reason="needs the extra tinsmith[plan]")
     case = chain([32, 64, 16, 48, 80, 8], lead=12)
     monkeypatch.setattr(
-        "tinsmith.plan.arena._search",
+        "tinsmith.plan.arena.search",
         lambda problem, bound, budget, tries: first_fit(problem, range(len(problem.bytes))),
     )
+    monkeypatch.setattr("tinsmith.plan.arena.prove", give_up)
     poor, best = plan_arena(*case, 4), plan_arena(*case, 4, exact=True)
     monkeypatch.undo()
     check_plan(*case, best)
@@ -125,6 +184,7 @@ def test_exact_without_ortools_says_what_to_install(monkeypatch: pytest.MonkeyPa
     def missing(name: str) -> object:
         raise ModuleNotFoundError(name)
 
+    monkeypatch.setattr("tinsmith.plan.arena.prove", give_up)
     monkeypatch.setattr(exact.importlib, "import_module", missing)
     case = random_case(GAPS[0], most=8)
     with pytest.raises(MissingTool) as caught:

@@ -1,15 +1,13 @@
-"""Offsets of all buffers in one arena: first fit in several orders, improved by local search.
+"""Offsets of all buffers in one arena: found by search, and proved the smallest where possible.
 
-The search is seeded and bounded by a number of placements, not by time: the same graph gives the
-same plan on every machine. It stops as soon as the lower bound is reached, which proves the plan
-optimal.
+The lower bound, once reached, is a proof; above it `plan/prove.py` tries all that is left. Both are
+limited by counts, not by time: the same graph gives the same plan on every machine.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import InternalError
 from ..ir.graph import Graph, Node
@@ -26,12 +24,10 @@ from .live_ranges import (
     live_buffers,
 )
 from .model import Buffer, MemoryPlan, Placed
+from .prove import Proof, prove
+from .search import search
 
-ROUNDS = 200  # of local search before it starts again
-ENOUGH = 1.02  # of a lower bound: another way to lay out is not tried for less
-PLACEMENTS = 1500  # tried by the local search; a budget that is not met gets four times as many
-
-Offsets = tuple[int, ...]
+PLACEMENTS = 4000  # tried by the search; a budget that is not met gets four times as many again
 
 
 @dataclass(frozen=True)
@@ -39,9 +35,12 @@ class _Result:
     concats: frozenset[str]
     buffers: tuple[Buffer, ...]
     problem: Problem
-    offsets: Offsets
-    arena: int
     bounds: Bounds
+    found: Proof
+
+    @property
+    def arena(self) -> int:
+        return self.found.arena
 
 
 def plan_arena(
@@ -69,24 +68,33 @@ def plan_arena(
     candidates = [frozenset[str]()]
     if concats := concats_in_place(graph, alignment):
         candidates.insert(0, concats)
-    results: list[_Result] = []
+    best: _Result | None = None
     for concat in candidates:
         buffers = live_buffers(graph, scratch_of, concat)
         overlaps = legal_overlaps(graph, buffers, lead_of, scratch_lead_of)
         bounds = lower_bounds(buffers, overlaps, len(graph.nodes), alignment)
-        if results and bounds.arena * ENOUGH >= results[0].arena:
-            continue  # it could hardly be better
+        if best is not None and bounds.arena >= best.arena:
+            continue
         problem = build_problem(buffers, overlaps, alignment)
         stop = max(bounds.arena, enough if room is None else room)
         tries = PLACEMENTS if room is None or bounds.arena <= room else 0
-        offsets, arena = _search(problem, stop, budget, tries)
-        results.append(_Result(concat, buffers, problem, offsets, arena, bounds))
-    best = min(results, key=lambda r: r.arena)
-    offsets, arena, bound = best.offsets, best.arena, best.bounds.arena
-    if exact and arena > bound:
-        offsets, arena, bound = solve_exact(best.problem, offsets, bound, time_limit_s)
-    bound = min(bound, *(r.bounds.arena for r in results if r is not best), arena)
-    return _plan(graph, best, offsets, arena, bound)
+        found = Proof(*search(problem, stop, budget, tries), bounds.arena)
+        if room is None:
+            found = prove(problem, found.offsets, found.arena, bounds.arena, enough=stop)
+        if exact and found.arena > found.lower_bound:
+            found = Proof(*solve_exact(problem, found.offsets, found.lower_bound, time_limit_s))
+        result = _Result(concat, buffers, problem, bounds, found)
+        best = result if best is None else _better(best, result)
+    if best is None:
+        raise InternalError("there is nothing to plan", where="plan_arena")
+    return _plan(graph, best)
+
+
+def _better(a: _Result, b: _Result) -> _Result:
+    """The result with the smaller arena, its lower bound that of both ways to lay out."""
+    best = min((a, b), key=lambda r: r.arena)
+    bound = min(a.found.lower_bound, b.found.lower_bound)
+    return replace(best, found=replace(best.found, lower_bound=bound))
 
 
 def _facts(graph: Graph, calls: Sequence[KernelCall]) -> tuple[LeadOf, ScratchOf, LeadOf]:
@@ -110,7 +118,8 @@ def _facts(graph: Graph, calls: Sequence[KernelCall]) -> tuple[LeadOf, ScratchOf
     return lead_of, scratch_of, scratch_lead_of
 
 
-def _plan(graph: Graph, best: _Result, offsets: Offsets, arena: int, bound: int) -> MemoryPlan:
+def _plan(graph: Graph, best: _Result) -> MemoryPlan:
+    offsets, arena, bound = best.found.offsets, best.found.arena, best.found.lower_bound
     at = [offsets[c] + s for c, s in zip(best.problem.cluster, best.problem.start, strict=True)]
     placed = tuple(Placed(b, o) for b, o in zip(best.buffers, at, strict=True))
     views = {n.name for n in graph.nodes if is_view(graph, n)}
@@ -128,110 +137,3 @@ def _plan(graph: Graph, best: _Result, offsets: Offsets, arena: int, bound: int)
         in_place=best.concats | views,
         placed=placed,
     )
-
-
-def first_fit(problem: Problem, order: Sequence[int]) -> tuple[Offsets, int]:
-    """Place the clusters in the given order, each at the lowest offset allowed; offsets and arena
-    bytes."""
-    offsets = [-1] * len(problem.bytes)
-    top = 0
-    alignment = problem.alignment
-    for i in order:
-        blocked = sorted(
-            (placed + low, placed + high)
-            for other, low, high in problem.forbidden[i]
-            if (placed := offsets[other]) >= 0
-        )
-        at = 0
-        for low, high in blocked:
-            if low >= at:
-                break
-            if at < high:
-                at = -(-high // alignment) * alignment
-        offsets[i] = at
-        top = max(top, at + problem.bytes[i])
-    return tuple(offsets), top
-
-
-def _search(
-    problem: Problem, bound: int, budget: int | None, placements: int
-) -> tuple[Offsets, int]:
-    best: tuple[Offsets, int] | None = None
-    best_order: list[int] = []
-    for order in _starting_orders(problem):
-        found = first_fit(problem, order)
-        if best is None or found[1] < best[1]:
-            best, best_order = found, order
-        if best[1] <= bound:
-            return best
-    assert best is not None
-    for phase in range(2):
-        best, best_order = _improve(
-            problem, bound, best, best_order, placements=placements, seed=phase
-        )
-        if best[1] <= bound or budget is None or best[1] <= budget:
-            break
-        placements *= 4
-    return best
-
-
-def _starting_orders(problem: Problem) -> list[list[int]]:
-    """By size, by bytes of neighbours in time, by size × lifetime, by lifetime, in time, against
-    time.
-
-    Against time lays an output down before its input, so that the input can start a lead above it.
-    """
-    size, life = problem.bytes, problem.lifetime
-    degree = [sum(size[f.other] for f in fs) for fs in problem.forbidden]
-    every = list(range(len(size)))
-    return [
-        sorted(every, key=lambda i: (-size[i], i)),
-        sorted(every, key=lambda i: (-size[i], -i)),
-        sorted(every, key=lambda i: (-degree[i] - size[i], -i)),
-        sorted(every, key=lambda i: (-size[i] * life[i], -i)),
-        sorted(every, key=lambda i: (-life[i], -size[i], i)),
-        every,
-        every[::-1],
-    ]
-
-
-def _improve(
-    problem: Problem,
-    bound: int,
-    best: tuple[Offsets, int],
-    best_order: list[int],
-    *,
-    placements: int,
-    seed: int,
-) -> tuple[tuple[Offsets, int], list[int]]:
-    """Move a cluster that touches the top, or a neighbour of one, to another place in the order.
-
-    One in ten moves is of any cluster, and one in ten worse orders is kept: without both, some
-    small problems get stuck. Every `ROUNDS` moves it goes back to the best, or starts at random.
-    """
-    rng = random.Random(seed)
-    every = list(range(len(problem.bytes)))
-    order, current = list(best_order), best
-    for number in range(placements if len(every) > 1 else 0):
-        if number % ROUNDS == ROUNDS - 1:
-            order, current = list(best_order), best
-            if number // ROUNDS % 2:
-                order = rng.sample(every, len(every))
-                current = first_fit(problem, order)
-        offsets, top = current
-        moved = rng.choice([i for i in every if offsets[i] + problem.bytes[i] == top])
-        draw = rng.random()
-        if draw < 0.5 and problem.forbidden[moved]:
-            moved = rng.choice(problem.forbidden[moved]).other
-        elif draw > 0.9:
-            moved = rng.choice(every)
-        trial = [i for i in order if i != moved]
-        trial.insert(rng.randrange(len(every)), moved)
-        found = first_fit(problem, trial)
-        if found[1] <= current[1] or rng.random() < 0.1:
-            order, current = trial, found
-        if current[1] < best[1]:
-            best, best_order = current, list(order)
-            if best[1] <= bound:
-                break
-    return best, best_order

@@ -1,0 +1,146 @@
+"""Proof that no smaller arena exists, by complete search; for problems of inference's size.
+
+Every forbidden difference of two offsets leaves two ways out: one cluster far enough above the
+other, or far enough below. Ways taken are a system of differences, whose least solution is a
+longest path. The search finds two clusters that break a rule in the least solution so far and tries
+both ways; a solution above the limit ends a branch. When all branches have ended no arena within
+the limit exists. Leads of any sign are allowed, unlike in first fit. The ways tried are counted,
+not the time: the same problem ends the same way on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .constraints import Problem
+
+WAYS = 20_000  # tried in one proof
+MOST_RULES = 600  # of a problem; a proof of a larger one would not end, and could nest too deep
+
+Offsets = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The best offsets, their arena, and a bound below which there is none; all in bytes."""
+
+    offsets: Offsets
+    arena: int
+    lower_bound: int
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """low < offset a − offset b < high is forbidden; in units of the alignment."""
+
+    a: int
+    b: int
+    low: int
+    high: int
+
+    def is_broken(self, at: list[int]) -> bool:
+        return self.low < at[self.a] - at[self.b] < self.high
+
+    @property
+    def ways(self) -> tuple[_Way, _Way]:
+        return _Way(self.b, self.a, self.high), _Way(self.a, self.b, -self.low)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """offset `above` ≥ offset `below` + distance."""
+
+    below: int
+    above: int
+    distance: int
+
+
+def prove(
+    problem: Problem,
+    offsets: Offsets,
+    arena: int,
+    bound: int,
+    *,
+    enough: int = 0,
+    ways: int = WAYS,
+) -> Proof:
+    """Look for an arena below `arena`, that of `offsets`, until one of `bound` bytes is found or
+    none is left. Without an answer in so many ways the lower bound stays `bound`. enough: bytes
+    below which a smaller arena is of no use."""
+    search = _Search(problem, ways)
+    while arena > max(bound, enough) and search.can_start:
+        found = search.within(arena - 1)
+        if found is None:
+            return Proof(offsets, arena, bound if search.has_given_up else arena)
+        offsets = found
+        arena = max(o + size for o, size in zip(found, problem.bytes, strict=True))
+    return Proof(offsets, arena, bound)
+
+
+class _Search:
+    def __init__(self, problem: Problem, ways: int) -> None:
+        self.problem = problem
+        self.left = ways
+        unit = problem.alignment
+        listed = (
+            (min(problem.bytes[i], problem.bytes[rule.other]), i, rule)
+            for i, rules in enumerate(problem.forbidden)
+            for rule in rules
+            if rule.other < i  # each pair is listed at both
+        )
+        self.rules = [  # the largest clusters first
+            _Rule(i, rule.other, rule.low // unit, -(-rule.high // unit))
+            for _, i, rule in sorted(listed, key=lambda x: (-x[0], x[1], x[2]))
+        ]
+        self.taken: list[list[_Way]] = [[] for _ in problem.bytes]  # by the cluster below
+        self.most: list[int] = []
+
+    @property
+    def can_start(self) -> bool:
+        return self.left > 0 and len(self.rules) <= MOST_RULES
+
+    @property
+    def has_given_up(self) -> bool:
+        return self.left <= 0
+
+    def within(self, limit: int) -> Offsets | None:
+        """Offsets of a plan of at most `limit` bytes; None: there is none, or it gave up."""
+        unit = self.problem.alignment
+        self.most = [(limit - size) // unit for size in self.problem.bytes]
+        at = self._solve([0] * len(self.most)) if min(self.most) >= 0 else None
+        return None if at is None else tuple(x * unit for x in at)
+
+    def _solve(self, at: list[int]) -> list[int] | None:
+        """A solution with the ways taken so far, whose least one is `at`."""
+        best: list[tuple[_Way, list[int]]] | None = None
+        for rule in self.rules:
+            if rule.is_broken(at):
+                open_ways = [(w, raised) for w in rule.ways if (raised := self._raised(at, w))]
+                if best is None or len(open_ways) < len(best):
+                    best = open_ways
+                if len(best) < 2:  # it decides itself
+                    break
+        if best is None:
+            return at
+        for way, raised in sorted(best, key=lambda x: sum(x[1])):
+            self.taken[way.below].append(way)
+            found = self._solve(raised)
+            self.taken[way.below].pop()
+            if found is not None or self.left <= 0:
+                return found
+        return None
+
+    def _raised(self, at: list[int], way: _Way) -> list[int] | None:
+        """The least solution with one more way; None where it is above the limit."""
+        self.left -= 1
+        raised = list(at)
+        waiting = [way]
+        while waiting:
+            edge = waiting.pop()
+            least = raised[edge.below] + edge.distance
+            if least > self.most[edge.above]:
+                return None
+            if least > raised[edge.above]:
+                raised[edge.above] = least
+                waiting += self.taken[edge.above]
+        return raised
