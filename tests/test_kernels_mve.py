@@ -6,11 +6,13 @@ input and as close to it as it allows, with guards around every buffer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tinsmith.ir.dtypes import DType, Shape
 from tinsmith.ir.graph import Graph
@@ -18,17 +20,23 @@ from tinsmith.ir.interpret import run
 from tinsmith.ir.opdef import Case
 from tinsmith.kernels import registry as kernel_registry
 from tinsmith.kernels.kernel import Kernel
+from tinsmith.kernels.mve import _weights
+from tinsmith.kernels.mve._uniform import uniform
 from tinsmith.kernels.select import candidates
 from tinsmith.machine.board import load_board
 from tinsmith.ops import registry
 from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.ops.reduce_mean import ReduceMeanAttrs
+from tinsmith.quant.arithmetic import accumulator_bounds, requantize
 
 from .cases import case_graph, case_inputs, cases_of, with_one_scale
 from .kernel_models import KernelModel, run_on_board
 from .test_kernels_dsp import MORE, SAME
 
 FEATURES = frozenset({"mve"})
+
+# A kernel of a node, and the input that its output comes close to.
+Variant = tuple[Graph, Kernel, int | None]
 
 
 def _conv(name: str, x: Shape, out: int, window: tuple[int, int], **attrs: Any) -> Case:
@@ -90,7 +98,7 @@ def _graphs() -> Iterator[Graph]:
                     yield with_one_scale(graph)
 
 
-def _variants() -> Iterator[tuple[Graph, Kernel, int | None]]:
+def _variants() -> Iterator[Variant]:
     tuned = [k for k in kernel_registry() if k.features == FEATURES]
     for graph in _graphs():
         (node,) = graph.nodes
@@ -101,15 +109,48 @@ def _variants() -> Iterator[tuple[Graph, Kernel, int | None]]:
                     yield graph, kernel, position
 
 
-def test_every_kernel_is_bit_exact(tmp_path: Path) -> None:
-    variants = list(_variants())
+def _wrong(variants: Iterable[Variant], tmp_path: Path) -> list[str]:
     models = [KernelModel(f"m{i}", g, k, tight) for i, (g, k, tight) in enumerate(variants)]
     samples = [[case_inputs(m.graph, seed) for seed in (0, 1)] for m in models]
     results, _ = run_on_board(tmp_path, load_board("mps3-an547"), models, samples)
-    wrong = [
+    assert models
+    return [
         f"{m.graph.name} {m.kernel.name} {'' if m.tight is None else 'overlapping'}"
         for m, given, rows in zip(models, samples, results, strict=True)
         for sample, got in zip(given, rows, strict=True)
         if not np.array_equal(run(m.graph, sample)[0], got[0])
     ]
-    assert not wrong
+
+
+def test_every_kernel_is_bit_exact(tmp_path: Path) -> None:
+    assert not _wrong(_variants(), tmp_path)
+
+
+def test_channels_with_shifts_of_their_own_are_bit_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no common shift is exact, which hardly ever happens."""
+    monkeypatch.setattr(_weights, "uniform", lambda node, graph: None)
+    convolutions = (v for v in _variants() if v[1].op == "conv2d" and v[2] is None)
+    assert not _wrong(convolutions, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_common_shift_gives_every_output_of_the_rule(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = case_graph(registry()["conv2d"], _conv("uniform", (1, 8, 2, 2), 16, (1, 1)))
+    (node,) = graph.nodes
+    w, bias, multiplier, shift = (graph.constant(v).astype(np.int64) for v in node.inputs[1:5])
+    shift = shift - rng.integers(0, 6, shift.shape)
+    finer = replace(graph, initializers={**graph.initializers, node.inputs[4]: shift})
+    common = uniform(node, finer)
+    assert common is not None
+    low, high = accumulator_bounds(w, bias, -128, 127, node.x.zero_point)
+    for c in range(len(bias)):
+        acc = np.arange(low[c], high[c] + 1)
+        wanted = requantize(acc, int(multiplier[c]), int(shift[c])) + node.y.zero_point
+        got = ((acc + common.move[c]) * int(common.multiplier[c]) >> 31) + common.offset
+        for step in (common.first, common.second):
+            got = (got + (1 << step >> 1)) >> step
+        bounds = node.attrs.q_clamp
+        assert np.array_equal(np.clip(got, *bounds), np.clip(wanted, *bounds))

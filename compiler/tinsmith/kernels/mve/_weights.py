@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ...quant.arithmetic import INT32_MAX, accumulator_bounds
+from ..packing import pad_axis
+from ._uniform import uniform
 
 FEATURES = frozenset({"mve"})
 MIN_SHIFT = 32
@@ -53,6 +57,39 @@ def bound_channels(node: Node, graph: Graph) -> Channels:
     found = channels(node, graph)
     assert found is not None, "applies() promised"
     return found
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """int32 arrays per output channel: folded bias; the multiplier, and the shift where channels
+    differ in it. facts: what the macros of epilogue.j2 see."""
+
+    bias: Array
+    scales: tuple[Array, ...]
+    facts: Mapping[str, Any]
+
+    def padded(self, multiple: int) -> Rescaling:
+        """With channels of zeros up to a multiple."""
+        bias, *scales = (pad_axis(a, 0, multiple) for a in (self.bias, *self.scales))
+        return Rescaling(bias, tuple(scales), self.facts)
+
+    def scales_of(self, some: Sequence[int]) -> list[Array]:
+        """One array after the other."""
+        return [a[list(some)] for a in self.scales]
+
+
+def rescaling(node: Node, graph: Graph) -> Rescaling:
+    """Of a node that has `channels`: one shift for all of them where that is exact."""
+    c = bound_channels(node, graph)
+    facts = {"y_zero_point": node.y.zero_point, "scale_up": c.scale_up}
+    found = uniform(node, graph)
+    if found is None:
+        none = {"uniform": False, "offset": 0, "first": 0, "second": 0}
+        return Rescaling(c.bias, (c.multiplier, c.shift), {**facts, **none})
+    shared = {"offset": found.offset, "first": found.first, "second": found.second}
+    facts |= {"uniform": True, "scale_up": 0, **shared}
+    bias = (c.bias.astype(np.int64) + found.move).astype(np.int32)
+    return Rescaling(bias, (found.multiplier,), facts)
 
 
 def channel_groups(count: int) -> list[list[int]]:

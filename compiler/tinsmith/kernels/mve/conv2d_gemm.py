@@ -11,7 +11,7 @@ from ...ir.graph import Graph, Node
 from ..geometry import Geometry, clamp_facts, conv_geometry, forward_lead
 from ..kernel import Constant, Kernel
 from ..packing import pad_axis, unroll
-from ._weights import FEATURES, bound_channels, channel_groups, channels
+from ._weights import FEATURES, channel_groups, channels, rescaling
 
 MAX_UNROLL = 6
 
@@ -49,8 +49,8 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "y_step": -(-g.out_c // 4) * 4,
         "pixels": g.pixels,
         "padded_c": -(-g.out_c // 4) * 4,
-        "scale_up": bound_channels(node, graph).scale_up,
         **clamp_facts(node),
+        **rescaling(node, graph).facts,
     }
 
 
@@ -62,15 +62,15 @@ def _scratch(node: Node, graph: Graph) -> int:
 
 
 def constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    """Per four channels: their biases twice, per 16 of k a vector for each, multipliers, shifts."""
-    c = bound_channels(node, graph)
+    """Per four channels: their biases twice, per 16 of k a vector for each, multipliers and, where
+    they differ, shifts."""
+    r = rescaling(node, graph).padded(4)
     w = graph.constant(node.inputs[1])
     w = pad_axis(pad_axis(w.reshape(w.shape[0], -1), 1, 16), 0, 4)
-    bias, multiplier, shift = (pad_axis(a, 0, 4) for a in (c.bias, c.multiplier, c.shift))
     stream: list[bytes] = []
     for group in channel_groups(w.shape[0]):
         vectors = w[group].reshape(4, -1, 16).transpose(1, 0, 2)
-        parts = (bias[group], bias[group], vectors, multiplier[group], shift[group])
+        parts = (r.bias[group], r.bias[group], vectors, *r.scales_of(group))
         stream += [np.ascontiguousarray(p).tobytes() for p in parts]
     return {"stream": Constant(np.frombuffer(b"".join(stream), np.int32))}
 

@@ -13,7 +13,7 @@ from ...ir.graph import Graph, Node
 from ..geometry import Geometry, clamp_facts, conv_geometry
 from ..kernel import Kernel
 from ..packing import unroll
-from ._weights import FEATURES, bound_channels, channels
+from ._weights import FEATURES, channels, rescaling
 from .conv2d_gemm import MAX_UNROLL, constants
 
 _MAX_LINE = 16  # bytes of a window's line, one vector
@@ -62,8 +62,8 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "padded_c": g.out_c,
         "band": _band(g),
         "strip_bytes": _strip_bytes(g),
-        "scale_up": bound_channels(node, graph).scale_up,
         **clamp_facts(node),
+        **rescaling(node, graph).facts,
     }
 
 

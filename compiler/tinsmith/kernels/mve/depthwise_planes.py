@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ...ops.conv2d import is_depthwise
 from ..geometry import Geometry, clamp_facts, conv_geometry
 from ..kernel import IN_PLACE_ONLY, Constant, Kernel
 from ..packing import unroll
-from ._weights import FEATURES, bound_channels, channels
+from ._weights import FEATURES, Rescaling, channels, rescaling
 
 _AT_ONCE = 8  # channels
-_TAPS_BYTES = 24  # of a channel's record: zeros, taps, zeros; bias, multiplier and shift follow
+TAPS_BYTES = 24  # of a channel's record: zeros, taps, zeros; bias, multiplier and shift follow
 _LEAST_BYTES = 2048  # scratch to aim at: a quarter of the input, but this at least and at most
 _PLANE_BYTES = {4: 6144, 3: 3072}  # by lines of a strip
 _MAX_OFFSET = 2**16 - 1  # of a scatter's lane, bytes
@@ -112,7 +113,7 @@ def _applies(node: Node, graph: Graph) -> bool:
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    p = _planes(conv_geometry(node))
+    p, r = _planes(conv_geometry(node)), rescaling(node, graph)
     g, c = p.g, p.g.in_c
     in_column, in_line = (g.in_h * c, c) if p.swapped else (c, g.in_w * c)
     out_column, out_line = (g.out_h * c, c) if p.swapped else (c, g.out_w * c)
@@ -139,10 +140,10 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
             for k, (line, column) in enumerate(lanes)
             if column < g.out_w and (p.strips - 1) * per_strip + line < g.out_h
         ),
-        "record_bytes": _TAPS_BYTES + 12,
+        "record_bytes": TAPS_BYTES + 4 + 4 * len(r.scales),
         "starts": _starts(p.lines),
-        "scale_up": bound_channels(node, graph).scale_up,
         **clamp_facts(node),
+        **r.facts,
     }
 
 
@@ -158,17 +159,21 @@ def _scratch(node: Node, graph: Graph) -> int:
 
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    """Per channel 24 bytes with its taps column by column, then bias, multiplier and shift."""
+    """Per channel a record, its taps column by column."""
     p = _planes(conv_geometry(node))
-    c = bound_channels(node, graph)
     w = graph.constant(node.inputs[1])[..., 0]
     by_column = w if p.swapped else w.transpose(0, 2, 1)
-    taps = np.zeros((len(w), _TAPS_BYTES), np.int8)
-    for column in range(3):
-        at = max(_starts(p.lines)) + column * p.lines
-        taps[:, at : at + 3] = by_column[:, column]
-    words = np.stack([c.bias, c.multiplier, c.shift], 1).astype(np.int32)
-    return {"stream": Constant(np.concatenate([taps, words.view(np.int8)], 1).ravel())}
+    return {"stream": records(by_column, max(_starts(p.lines)), p.lines, rescaling(node, graph))}
+
+
+def records(w: Array, at: int, step: int, r: Rescaling) -> Constant:
+    """Per channel 24 bytes with the three lines of w[channel] from `at` on, `step` bytes apart, and
+    zeros; then bias, multiplier and, where channels differ in it, shift."""
+    taps = np.zeros((len(w), TAPS_BYTES), np.int8)
+    for line in range(3):
+        taps[:, at + line * step : at + line * step + 3] = w[:, line]
+    words = np.stack([r.bias, *r.scales], 1).astype(np.int32)
+    return Constant(np.concatenate([taps, words.view(np.int8)], 1).ravel())
 
 
 def _instructions(node: Node, graph: Graph) -> float:
