@@ -15,7 +15,8 @@ from tinsmith.trust.sealed import seal
 
 from .trust_bridge import KEY, UPDATES, Bridge
 from .trust_pair import CALL, DUMP, OK, REFUSED, WRITE, set_bytes, set_request
-from .trust_skip import Request, skip_bench, skip_each
+from .trust_requests import Request
+from .trust_skip import skip_bench, skip_each
 
 BAD_LEARNING_RATE, NOT_AUTHENTIC = 7, 23  # ts_status.h
 QUOTA = 3

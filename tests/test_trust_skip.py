@@ -14,16 +14,8 @@ from pathlib import Path
 import pytest
 
 from .trust_pair import BOARDS, REFUSED, Pair, build_probe
-from .trust_skip import (
-    QUOTA,
-    Findings,
-    SkipBench,
-    accepted,
-    aligned_to_words,
-    refusals,
-    skip_bench,
-    skip_each,
-)
+from .trust_requests import QUOTA, accepted, aligned_to_words, refusals
+from .trust_skip import Findings, SkipBench, skip_bench, skip_each
 
 ALL = bool(os.environ.get("TINSMITH_ALL_SKIPS"))
 SAMPLES = 5  # of every other reason to refuse, and of the rest on the other board
