@@ -28,10 +28,12 @@ def _applies(node: Node, graph: Graph) -> bool:
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     k, out_c = node.x.shape[-1], node.y.shape[-1]
     rows, chunks = node.x.elements // k, -(-k // 16)
+    body = unroll(chunks, _MAX_UNROLL)
     return {
         "k": k,
         "chunks": chunks,
-        "unroll": unroll(chunks, _MAX_UNROLL),
+        "unroll": body,
+        "loops": body < chunks or body == _MAX_UNROLL,
         "whole_row": rows == 1 and k % 16 == 0,
         "one_scale": _has_one_scale(node, graph),
         "rows": rows,
