@@ -24,6 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.benchmarks.tables import markdown, write_between
 from tests.shared import shared_models
 from tinsmith.codegen.c_text import c_model_name
 from tinsmith.errors import CompileError, MissingTool
@@ -36,7 +37,6 @@ from tinsmith.runner.project import Project, open_project
 from tinsmith.runner.protocol import GPU_TEXTS
 from tinsmith.toolchain.compile_c import compile_sources, link_elf, source_files
 
-BEGIN, END = "<!-- gpu benchmarks:begin -->", "<!-- gpu benchmarks:end -->"
 MODELS = (
     *(f"mlperf_tiny/{name}" for name in ("ad", "kws", "ic", "vww")),
     *(f"mcu_nets/{name}" for name in ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")),
@@ -183,16 +183,15 @@ def _torch() -> Any:
     return torch
 
 
-def markdown(rows: Sequence[Row], board: str) -> str:
+def page_of(rows: Sequence[Row], board: str) -> str:
     """A table: microseconds of ours, and how many times as long torch takes."""
-    head = ["model", "batch", "", "tinsmith int8, µs", *(f"torch {t}, ratio" for t in TORCH)]
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    head = ("model", "batch", "", "tinsmith int8, µs", *(f"torch {t}, ratio" for t in TORCH))
+    lines: list[tuple[object, ...]] = []
     for row in rows:
         ours, *theirs = row.microseconds.values()
         ratios = [f"{t / ours:.2f}" for t in theirs] or ["—"] * len(TORCH)
-        cells = [row.model, str(row.batch), row.place, f"{ours:.1f}", *ratios]
-        lines.append(" | ".join(cells))
-    return f"Board {board}.\n\n" + "\n".join(f"| {line} |" for line in lines)
+        lines.append((row.model, row.batch, row.place, f"{ours:.1f}", *ratios))
+    return f"Board {board}.\n\n{markdown(head, lines)}"
 
 
 def main() -> int:
@@ -214,14 +213,12 @@ def main() -> int:
         except CompileError as error:
             print(error, file=sys.stderr)
             return error.exit_code
-    text = markdown(rows, options.board)
+    text = page_of(rows, options.board)
     print(f"\n{text}")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "cuda.json").write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
     if options.markdown:
-        page = options.markdown.read_text()
-        start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
-        options.markdown.write_text(f"{page[:start]}\n{text}\n{page[end:]}")
+        write_between(options.markdown, "gpu benchmarks", text)
     return 0
 
 

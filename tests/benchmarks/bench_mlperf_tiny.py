@@ -22,6 +22,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tinsmith
+from tests.benchmarks.tables import markdown, write_between
 from tests.shared import shared_models
 from tinsmith.commands.console import table
 from tinsmith.runner.bench import bench
@@ -33,7 +34,6 @@ COLUMNS = (
     "model", "core", "instructions", "TFLM", "ratio", "flash", "TFLM", "arena", "TFLM",
     "RAM", "TFLM", "stack", "TFLM",
 )  # fmt: skip
-BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 
 @dataclass(frozen=True)
@@ -85,27 +85,6 @@ def measure(models: Path, folder: Path) -> Iterator[Row]:
             yield Row(name, board, report, baselines[name])
 
 
-def markdown(rows: list[Row]) -> str:
-    """The table of the README."""
-    lines = [
-        "| " + " | ".join(COLUMNS) + " |",
-        "| --- | --- |" + " ---: |" * (len(COLUMNS) - 2),
-    ]
-    for row in rows:
-        cells = [f"{c:,}" if isinstance(c, int) else str(c) for c in row.cells()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def write_readme(path: Path, text: str) -> None:
-    """Replace what is between the two markers."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{path} has no {BEGIN} … {END}")
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def draw(rows: list[Row], path: Path) -> None:
     """Grouped bars: executed instructions per inference, logarithmic."""
     mpl.use("Agg")
@@ -151,7 +130,7 @@ def main() -> None:
     (options.out / "mlperf_tiny.json").write_text(json.dumps(data, indent=1) + "\n")
     draw(rows, options.out / "mlperf_tiny.png")
     if options.readme:
-        write_readme(options.readme, markdown(rows))
+        write_between(options.readme, "benchmarks", markdown(COLUMNS, map(Row.cells, rows), 2))
     print(f"wrote {options.out}/mlperf_tiny.json and .png")
 
 

@@ -25,6 +25,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.benchmarks.tables import markdown, write_between
 from tests.shared import shared_models
 from tinsmith import paths
 from tinsmith.commands.console import table
@@ -138,27 +139,6 @@ def baseline_row() -> tuple[object, ...]:
     """The paper authors' generated trainer, in the columns of `rows`."""
     theirs = tomllib.loads(BASELINES.read_text())["training"]
     return (theirs["name"], *(theirs.get(k, "") for k in SHOWN))
-
-
-def markdown(columns: tuple[str, ...], cells: Iterable[tuple[object, ...]], left: int) -> str:
-    lines = [
-        "| " + " | ".join(columns) + " |",
-        "|" + " --- |" * left + " ---: |" * (len(columns) - left),
-    ]
-    for row in cells:
-        texts = (f"{c:,}" if isinstance(c, int) else str(c) for c in row)
-        lines.append("| " + " | ".join(texts) + " |")
-    return "\n".join(lines)
-
-
-def write_between(path: Path, name: str, text: str) -> None:
-    """Replace what is between the markers `<!-- name:begin -->` and `<!-- name:end -->`."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, _, rest = path.read_text().partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{path} has no {begin} … {end}")
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def main() -> None:

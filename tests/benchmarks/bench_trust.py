@@ -1,11 +1,13 @@
 """What protection costs: four networks, three modes, two boards, beside the unprotected model.
 
-    python tests/benchmarks/bench_trust.py RESULTS.jsonl [--model kws]… [--board B]… [--inputs 100]
+    python tests/benchmarks/bench_trust.py RESULTS.jsonl --docs docs/trust.md
+
+`--model kws`, `--board mps3-an547`, `--mode permute` (each more than once) measure a part.
 
 Every case is compiled, compared with the oracle bit for bit over seeded random inputs, and measured
-in the board's emulator. Lines that RESULTS.jsonl has already are
-not measured again. Instructions are executed ones, not cycles; the overhead is what the protected
-model executes more than the unprotected one, which has the bridge too.
+in the board's emulator. Lines that RESULTS.jsonl has already are not measured again: start a new
+file when the compiler has changed. Instructions are executed ones, not cycles; the overhead is what
+the protected model executes more than the unprotected one, which has the bridge too.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.benchmarks.tables import markdown, write_between
 from tests.shared import shared_models
 from tinsmith.commands.console import table
 from tinsmith.ir.dtypes import Array
@@ -39,7 +42,12 @@ MODELS = {
     "mcunet-5fps": "mcu_nets/mcunet-5fps_int8.onnx",
 }
 MODES = ("withhold", "permute", "coreguard-otp")
-BOARDS = ("mps2-an505", "mps3-an547")
+CORES = {"mps2-an505": "M33", "mps3-an547": "M55"}
+BOARDS = tuple(CORES)
+HEAD = (
+    "mode", "network", "board", "unprotected", "overhead", "", "in the gateway",
+    "of it the bridge", "secure flash", "secure RAM",
+)  # fmt: skip
 MEASURED = (
     "instructions_per_inference", "plain_instructions", "overhead_instructions",
     "secure_instructions", "bridge_instructions", "gateway_calls", "flash_bytes",
@@ -93,9 +101,27 @@ def show(lines: Sequence[dict[str, Any]]) -> None:
     Console(width=200).print(table("", columns, rows, 3))
 
 
+def in_order(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By mode, model and board."""
+    ranks = (("mode", MODES), ("model", tuple(MODELS)), ("board", BOARDS))
+    return sorted(lines, key=lambda line: [names.index(line[key]) for key, names in ranks])
+
+
+def row(line: dict[str, Any]) -> tuple[object, ...]:
+    """In the columns of HEAD."""
+    plain, overhead = line["plain_instructions"], line["overhead_instructions"]
+    share = 100 * overhead / plain
+    return (
+        f"`{line['mode']}`", line["model"], CORES[line["board"]], plain, overhead,
+        f"{share:.2f} %" if share < 10 else f"{share:.0f} %", line["secure_instructions"],
+        line["bridge_instructions"], line["secure_flash_bytes"], line["secure_ram_bytes"],
+    )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
+    parser.add_argument("--docs", type=Path, help="write the table into this page")
     parser.add_argument("--model", action="append", choices=tuple(MODELS))
     parser.add_argument("--board", action="append", choices=BOARDS)
     parser.add_argument("--mode", action="append", choices=MODES)
@@ -115,6 +141,8 @@ def main() -> None:
                     file.write(json.dumps(lines[-1]) + "\n")
                 show(lines[-1:])
     show(lines)
+    if given.docs:
+        write_between(given.docs, "trust", markdown(HEAD, map(row, in_order(lines)), 3))
 
 
 if __name__ == "__main__":

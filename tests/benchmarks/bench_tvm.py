@@ -25,11 +25,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.layer_chains import CHAINS, LAYERS, Chain
+from tests.benchmarks.tables import markdown, write_between
 from tests.shared import shared_models
 from tinsmith.commands.against import thread_counts
 from tinsmith.peers.compare import Comparison, Row, ThreadRun, compare
 
-BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 PEERS = ("onnxruntime", "onnxruntime uint8", "litert", "executorch")
 HEAD = ("model", "threads", "µs", "int8 peak", "onnxruntime", "its uint8 form", "LiteRT",
         "ExecuTorch", "to its better form")  # fmt: skip
@@ -139,14 +139,8 @@ def _ratio(row: Row | None) -> str:
     return "" if row is None or row.slower is None else f"{row.slower.median:.2f}"
 
 
-def markdown(results: Sequence[tuple[Case, Comparison]]) -> str:
-    lines = ["| " + " | ".join(HEAD) + " |", "| --- |" + " ---: |" * (len(HEAD) - 1)]
-    lines += [
-        "| " + " | ".join(cells(case, made, run)) + " |"
-        for case, made in results
-        for run in made.runs
-    ]
-    return "\n".join(lines)
+def markdown_of(results: Sequence[tuple[Case, Comparison]]) -> str:
+    return markdown(HEAD, (cells(case, made, run) for case, made in results for run in made.runs))
 
 
 def slow_layers(made: Comparison, count: int = 6) -> Iterator[str]:
@@ -156,15 +150,6 @@ def slow_layers(made: Comparison, count: int = 6) -> Iterator[str]:
         share = "" if layer.peak_share is None else f", {layer.peak_share:.0%} of the peak"
         part = f"{layer.seconds * 1e6:.1f} us, {layer.seconds / total:.0%}"
         yield f"  {layer.op} {layer.shapes}: {part}{share}"
-
-
-def write_between(path: Path, text: str) -> None:
-    """Replace what is between the two markers."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{path} has no {BEGIN} … {END}")
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def main() -> None:
@@ -193,11 +178,11 @@ def main() -> None:
                 print(line, flush=True)
     except pytest.skip.Exception as skipped:
         print(f"bench: skipped: {skipped}")
-    print(f"\n{markdown(results)}\n\n{time.monotonic() - start:.0f} s")
+    print(f"\n{markdown_of(results)}\n\n{time.monotonic() - start:.0f} s")
     data = [msgspec.to_builtins(made) for _, made in results]
     (options.out / "tvm.json").write_text(json.dumps(data, indent=1) + "\n")
     if options.markdown:
-        write_between(options.markdown, markdown(results))
+        write_between(options.markdown, "benchmarks", markdown_of(results))
 
 
 if __name__ == "__main__":
