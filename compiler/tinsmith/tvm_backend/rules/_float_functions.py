@@ -41,12 +41,13 @@ def exp(x: Expr, lanes: int) -> Expr:
     # 2^n in two factors, for n = 128 has no float of its own.
     half = bind(n.astype(vector("int32", lanes)) >> const(1, "int32", lanes))
     rest = n.astype(vector("int32", lanes)) - half
-    result = p * _power_of_two(half, lanes) * _power_of_two(rest, lanes)
+    result = p * power_of_two(half, lanes) * power_of_two(rest, lanes)
     result = tirx.Select(x > high, const(math.inf, "float32", lanes), result)
     return tirx.Select(x < low, const(0.0, "float32", lanes), result)
 
 
-def _power_of_two(n: Expr, lanes: int) -> Expr:
+def power_of_two(n: Expr, lanes: int = 1) -> Expr:
+    """2^n from its bits, −126 ≤ n ≤ 127, exactly."""
     bits = (n + const(127, "int32", lanes)) << const(23, "int32", lanes)
     return T.reinterpret(bits, dtype=vector("float32", lanes))
 

@@ -11,14 +11,8 @@ from ...ops._rounding import W_MAX
 from ..import_tvm import T, tirx
 from ._emit import Expr, Tensor, bind, clamp, const, vector
 
-_EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
 INFINITY, _MAGNITUDE = 0x7F800000, 0x7FFFFFFF  # bits of float32
 _STEP_LIMIT = 65536.0  # beyond every range that a rule has
-
-
-def power_of_two(exponent: Expr) -> Expr:
-    """2^e as float32, −126 ≤ e ≤ 127."""
-    return T.reinterpret((exponent + _EXPONENT_BIAS) << _MANTISSA_BITS, dtype="float32")
 
 
 def rounded(value: Expr, lanes: int) -> Expr:

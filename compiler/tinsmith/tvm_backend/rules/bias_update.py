@@ -9,7 +9,8 @@ from ...quant.arithmetic import INT32_MAX
 from ..import_tvm import PrimFunc, tirx
 from ..rule import Rule, Site
 from ._emit import Expr, Frame, Register, bind, broadcast, const, define, loop, spans, vector
-from ._update_rules import bounded, power_of_two, whole
+from ._float_functions import power_of_two
+from ._update_rules import bounded, whole
 
 _G, _EXPONENT, _RATE = 0, 1, 2  # positions among the inputs
 _BIAS_LIMIT = 2**30

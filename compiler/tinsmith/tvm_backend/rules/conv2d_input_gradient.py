@@ -18,7 +18,7 @@ from ...kernels import Constant
 from ...kernels.portable import _filters
 from ...kernels.portable.input_gradient import FILTERS, Phase, phases
 from ...quant.arithmetic import INT32_MAX
-from ..import_tvm import PrimFunc, T
+from ..import_tvm import PrimFunc
 from ..rule import Rule, Site
 from ._emit import (
     Expr,
@@ -32,10 +32,10 @@ from ._emit import (
     loop,
     vector,
 )
+from ._float_functions import power_of_two
 from ._phases import Tile, tiles, where_inside
 from ._strips import choose, column_blocks
 
-_EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
 _MOST_PIXELS = 6  # of a tile: all taps are spelled out, so larger ones only take longer to compile
 
 
@@ -99,7 +99,7 @@ def build(site: Site) -> PrimFunc:
     samples = node.attrs.shape[0]
 
     def body(frame: Frame) -> None:
-        scale = bind(_power_of_two(frame.inputs[1].raw(0)))
+        scale = bind(power_of_two(frame.inputs[1].raw(0)))
         for part in _parts(node):
             vectors = _vectors(site, part)
             for first, count, widths in column_blocks(part.channels, site.isa.lanes, vectors):
@@ -117,11 +117,6 @@ def _vectors(site: Site, part: _Part) -> int:
     """Of a tile."""
     columns = site.node.attrs.shape[2]
     return choose(columns, max(1, part.channels // site.isa.lanes), site.isa.registers).vectors
-
-
-def _power_of_two(exponent: Expr) -> Expr:
-    bits = (exponent + _EXPONENT_BIAS) << _MANTISSA_BITS
-    return T.reinterpret(bits, dtype="float32")
 
 
 @dataclass(frozen=True)

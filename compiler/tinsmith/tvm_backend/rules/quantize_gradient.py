@@ -28,7 +28,8 @@ from ._emit import (
     spans,
     vector,
 )
-from ._update_rules import INFINITY, magnitude_bits, power_of_two
+from ._float_functions import power_of_two
+from ._update_rules import INFINITY, magnitude_bits
 
 _DY, _MASK = 0, 2  # positions among the inputs of quantize_gradient
 _LEAST = -126

@@ -20,8 +20,9 @@ from ...quant.arithmetic import INT32_MAX
 from ..import_tvm import PrimFunc, T
 from ..rule import Rule, Site
 from ._emit import Expr, Frame, bind, broadcast, const, define, loop, spans, tails, vector
+from ._float_functions import power_of_two
 from ._strips import blocks
-from ._update_rules import lanes_of, power_of_two, rounded, rule_of
+from ._update_rules import lanes_of, rounded, rule_of
 from ._weight_gradient import (
     FILTERS_AT_ONCE,
     PLACES,
