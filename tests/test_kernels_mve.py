@@ -60,6 +60,17 @@ MORE_STRIPS = (
     _depthwise("dw_far", (1, 9, 6, 7), pads=(2, 2, 0, 1), clamp=(-0.5, 1.0)),
 )
 
+# Flat planes: turns of a loop, blocks that overlap, other borders, one to four outputs of a load.
+MORE_FLAT = (
+    _depthwise("flat_5", (1, 24, 25, 5)),
+    _depthwise("flat_4", (1, 9, 11, 4), clamp=(-0.5, 1.0)),
+    _depthwise("flat_3", (1, 16, 3, 3)),
+    _depthwise("flat_2", (1, 8, 17, 2), pads=(2, 1, 0, 1)),
+    _depthwise("flat_left", (1, 3, 9, 4), pads=(1, 2, 1, 0)),
+    _depthwise("flat_bare", (1, 8, 30, 6), pads=(0, 0, 0, 0)),
+    _depthwise("flat_cut", (1, 260, 4, 3), pads=(0, 2, 2, 1)),
+)
+
 # Four pixels at a time: rows that leave some, lines unrolled or not, strides, tall windows.
 MORE_COLUMNS = (
     _conv("columns_16", (1, 16, 9, 13), 8, (3, 3), pads=SAME),
@@ -83,7 +94,7 @@ MORE_MEANS = (
 )
 
 ALL_MORE = {
-    "conv2d": (*MORE["conv2d"], *MORE_STRIPS, *MORE_COLUMNS, *MORE_WINDOWS),
+    "conv2d": (*MORE["conv2d"], *MORE_STRIPS, *MORE_FLAT, *MORE_COLUMNS, *MORE_WINDOWS),
     "reduce_mean": MORE_MEANS,
 }
 

@@ -140,7 +140,7 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
             for k, (line, column) in enumerate(lanes)
             if column < g.out_w and (p.strips - 1) * per_strip + line < g.out_h
         ),
-        "record_bytes": TAPS_BYTES + 4 + 4 * len(r.scales),
+        "record_bytes": record_bytes(r),
         "starts": _starts(p.lines),
         **clamp_facts(node),
         **r.facts,
@@ -164,6 +164,11 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     w = graph.constant(node.inputs[1])[..., 0]
     by_column = w if p.swapped else w.transpose(0, 2, 1)
     return {"stream": records(by_column, max(_starts(p.lines)), p.lines, rescaling(node, graph))}
+
+
+def record_bytes(r: Rescaling) -> int:
+    """Of a channel."""
+    return TAPS_BYTES + 4 + 4 * len(r.scales)
 
 
 def records(w: Array, at: int, step: int, r: Rescaling) -> Constant:
