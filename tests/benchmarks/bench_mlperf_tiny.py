@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import pytest
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -113,11 +112,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--readme", type=Path, help="write the table into this file")
     options = parser.parse_args()
-    try:
-        models = shared_models()
-    except pytest.skip.Exception as skipped:
-        print(f"bench: skipped: {skipped}")
-        return
+    models = shared_models()
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for row in measure(models, options.out):
