@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tinsmith import paths
@@ -36,19 +36,27 @@ def loop_firmware(folder: Path, board: Board) -> Path:
     return firmware(folder, twin=bool(board.twin))
 
 
-def build_jobs(folder: Path, board: Board, jobs: Sequence[Job]) -> Path:
-    """One firmware with the models of all jobs; returns the ELF that runs here."""
-    for job in jobs:
+def build_jobs(
+    folder: Path, board: Board, jobs: Sequence[Job], files: Mapping[str, str] | None = None
+) -> Path:
+    """One firmware with the models of all jobs; returns the ELF that runs here.
+
+    files: C that was emitted for them before.
+    """
+    for job in jobs if files is None else ():
         write(folder, emit(job.program))
+    write(folder, files or {})
     _add_runtime(folder)
     write_harness(folder, board, [ModelBinding.of(job.program.graph) for job in jobs])
     build(folder, board)
     return firmware(folder, twin=bool(board.twin))
 
 
-def run_jobs(folder: Path, board: Board, jobs: Sequence[Job]) -> list[list[tuple[Array, ...]]]:
-    """As `host_c.run_jobs`, on a board: per job and sample the outputs."""
-    elf = build_jobs(folder, board, jobs)
+def run_jobs(
+    folder: Path, board: Board, jobs: Sequence[Job], files: Mapping[str, str] | None = None
+) -> list[list[tuple[Array, ...]]]:
+    """As `host_c.run_jobs`, on a board: per job and sample the outputs. files: as `build_jobs`."""
+    elf = build_jobs(folder, board, jobs, files)
     types = [[v.type for v in job.program.graph.outputs] for job in jobs]
     samples = [Sample(tuple(s), i) for i, job in enumerate(jobs) for s in job.samples]
     results = run_samples(elf, board, types, samples)

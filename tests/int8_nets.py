@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,3 +124,20 @@ def residual_net(name: str = "residual") -> Graph:
     joined = net.add("add", [head, branch])
     both = net.concat([net.pool("max_pool", joined, 2, 2), net.pool("average_pool", joined, 2, 2)])
     return net.build(net.add("softmax", [net.dense(both, 5)]))
+
+
+def bottleneck_net(
+    seed: int, rows: int = 36, kernel: int = 3, stride: int = 2, *, dilation: int = 1
+) -> Graph:
+    """A wide layer of high resolution between narrow ones, as at the start of many networks."""
+    net = Int8Net("bottleneck", seed)
+    x = net.input(1, rows, 20, 4)
+    narrow = net.conv(x, 4, 1)
+    wide = net.conv(narrow, 48, 1)
+    deep = net.depthwise(wide, kernel, stride)
+    if dilation > 1:
+        node = net.nodes[-1]
+        spread = (kernel // 2) * dilation
+        attrs = replace(node.attrs, dilations=(dilation, 1), pads=(spread, 1, spread, 1))
+        net.nodes[-1] = replace(node, attrs=attrs)
+    return net.build(net.conv(net.conv(deep, 8, 1), 8, 3, 4))

@@ -21,29 +21,12 @@ from tinsmith.pass_manager import PassContext
 from tinsmith.plan.stripes import MOST_REPEATED, least_bytes, stripe_rows
 from tinsmith.train.scheme import read_scheme
 
-from .int8_nets import Int8Net
+from .int8_nets import Int8Net, bottleneck_net
 from .shared import shared_models
 
 BOARD = load_board("mps2-an500")
 SCHEMES = sorted((paths.GRAPHS / "schemes").glob("*.toml"))
 LIMITS = {"mcunet-5fps-49kb": 83_000, "mbv2-w0.35-49kb": 74_000, "proxyless-w0.3-49kb": 67_000}
-
-
-def bottleneck(
-    seed: int, rows: int = 36, kernel: int = 3, stride: int = 2, *, dilation: int = 1
-) -> Graph:
-    """A wide layer of high resolution between narrow ones, as at the start of many networks."""
-    net = Int8Net("bottleneck", seed)
-    x = net.input(1, rows, 20, 4)
-    narrow = net.conv(x, 4, 1)
-    wide = net.conv(narrow, 48, 1)
-    deep = net.depthwise(wide, kernel, stride)
-    if dilation > 1:
-        node = net.nodes[-1]
-        spread = (kernel // 2) * dilation
-        attrs = replace(node.attrs, dilations=(dilation, 1), pads=(spread, 1, spread, 1))
-        net.nodes[-1] = replace(node, attrs=attrs)
-    return net.build(net.conv(net.conv(deep, 8, 1), 8, 3, 4))
 
 
 def macs(graph: Graph) -> int:
@@ -57,7 +40,7 @@ def macs(graph: Graph) -> int:
 def test_stripes_compute_the_same_from_fewer_bytes(
     rows: int, kernel: int, stride: int, dilation: int
 ) -> None:
-    graph = bottleneck(rows, rows, kernel, stride, dilation=dilation)
+    graph = bottleneck_net(rows, rows, kernel, stride, dilation=dilation)
     striped = stripe_rows(graph, 0.5)
     verify(striped)
     assert max(len(n.inputs) for n in striped.nodes if n.op.name == "concat") > 2
@@ -72,7 +55,7 @@ def test_stripes_compute_the_same_from_fewer_bytes(
 
 
 def test_the_same_graph_is_striped_the_same_twice() -> None:
-    assert stripe_rows(bottleneck(1)) == stripe_rows(bottleneck(1))
+    assert stripe_rows(bottleneck_net(1)) == stripe_rows(bottleneck_net(1))
 
 
 def reading_the_wide_layer(net: Int8Net, wide: Value) -> list[Value]:
