@@ -12,6 +12,8 @@ from ..threads import Cell, Expr, Operands, Phase, phases, plus, store, times
 from .gradients import rules
 
 Place = tuple[Expr, Expr, Expr, Expr]  # sample, row, column, channel
+# sum, gradient of a window, the node's second input, place of the first, the window's row, column
+Add = Callable[[Cell, Expr, Any, Place, Expr, Expr], None]
 
 
 def window_over(at: Expr, tap: Expr, stride: int, pad: int, dilation: int, count: int) -> Any:
@@ -21,44 +23,39 @@ def window_over(at: Expr, tap: Expr, stride: int, pad: int, dilation: int, count
     return number, tirx.all(reach >= 0, tirx.truncmod(reach, stride) == 0, number < count)
 
 
-def _over_windows(node: Node, body: Callable[[Place, Expr, Expr], None]) -> Callable[..., None]:
-    """body(input, row, column of a window that holds it), last taps first: windows in order."""
-    attrs, (_, out_h, out_w, _) = node.attrs, node.x.shape
+def _summed(node: Node, graph: Graph, add: Add) -> PrimFunc:
+    """For each input what `add` takes of the windows that hold it: last taps first, for then the
+    windows come in order."""
+    attrs, (_, out_h, out_w, channels) = node.attrs, node.x.shape
     (kh, kw), (sh, sw), (dh, dw) = attrs.kernel, attrs.strides, attrs.dilations
     top, left = attrs.pads[:2]
 
-    def one(i: Expr) -> None:
-        place = tuple(unravel(i, attrs.shape))
-        _, h, w, _ = place
-        with T.serial(0, kh) as down, T.serial(0, kw) as across:
-            row, above = window_over(h, kh - 1 - down, sh, top, dh, out_h)
-            column, beside = window_over(w, kw - 1 - across, sw, left, dw, out_w)
-            with T.If(tirx.all(above, beside)), T.Then():
-                body(place, row, column)  # pyright: ignore[reportArgumentType]
-
-    return one
-
-
-def _average(node: Node, graph: Graph) -> PrimFunc:
-    _, out_h, out_w, channels = node.x.shape
-
     def write(b: Operands) -> Sequence[Phase]:
-        dy, weight = b.inputs
+        dy, other = b.inputs
 
         def one(i: Expr) -> None:
             total = Cell("float32", 0.0)
-
-            def add(place: Place, row: Expr, column: Expr) -> None:
-                n, _, _, c = place
-                part = dy[((n * out_h + row) * out_w + column) * channels + c]
-                total.set(plus(total.value, times(part, weight[row * out_w + column])))
-
-            _over_windows(node, add)(i)
+            n, h, w, c = unravel(i, attrs.shape)
+            with T.serial(0, kh) as down, T.serial(0, kw) as across:
+                row, above = window_over(h, kh - 1 - down, sh, top, dh, out_h)
+                column, beside = window_over(w, kw - 1 - across, sw, left, dw, out_w)
+                with T.If(tirx.all(above, beside)), T.Then():
+                    part = dy[((n * out_h + row) * out_w + column) * channels + c]
+                    add(total, part, other, (n, h, w, c), row, column)
             store(b.outputs[0], i, total.value)
 
         return [(node.y.elements, one)]
 
     return phases(node, graph, write)
+
+
+def _average(node: Node, graph: Graph) -> PrimFunc:
+    def add(total: Cell, dy: Expr, weight: Any, place: Place, row: Expr, column: Expr) -> None:
+        del place
+        share = weight[row * node.x.shape[2] + column]
+        total.set(plus(total.value, times(dy, share)))
+
+    return _summed(node, graph, add)
 
 
 def _is_first_largest(node: Node, x: Any, place: Place, row: Expr, column: Expr) -> Cell:
@@ -82,27 +79,12 @@ def _is_first_largest(node: Node, x: Any, place: Place, row: Expr, column: Expr)
 
 
 def _largest(node: Node, graph: Graph) -> PrimFunc:
-    _, out_h, out_w, channels = node.x.shape
+    def add(total: Cell, dy: Expr, x: Any, place: Place, row: Expr, column: Expr) -> None:
+        best = _is_first_largest(node, x, place, row, column)
+        with T.If(best.value == 1), T.Then():
+            total.set(plus(total.value, dy))
 
-    def write(b: Operands) -> Sequence[Phase]:
-        dy, x = b.inputs
-
-        def one(i: Expr) -> None:
-            total = Cell("float32", 0.0)
-
-            def add(place: Place, row: Expr, column: Expr) -> None:
-                n, _, _, c = place
-                best = _is_first_largest(node, x, place, row, column)
-                part = dy[((n * out_h + row) * out_w + column) * channels + c]
-                with T.If(best.value == 1), T.Then():
-                    total.set(plus(total.value, part))
-
-            _over_windows(node, add)(i)
-            store(b.outputs[0], i, total.value)
-
-        return [(node.y.elements, one)]
-
-    return phases(node, graph, write)
+    return _summed(node, graph, add)
 
 
 RULES = (
