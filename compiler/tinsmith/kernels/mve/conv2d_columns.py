@@ -15,7 +15,7 @@ import numpy as np
 from ...ir.graph import Graph, Node
 from ..geometry import Geometry, clamp_facts, conv_geometry
 from ..kernel import Constant, Kernel
-from ._weights import FEATURES, bound_channels, channels
+from ._weights import FEATURES, channels, rescaling
 
 _AT_ONCE = 4  # pixels, and channels
 _MAX_LOAD_OFFSET = 508  # of VLDRW, bytes
@@ -60,8 +60,8 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "unrolled": g.kernel_h * chunks <= _MAX_UNROLL,
         "line_bytes": _width(g) * g.in_c,
         "taken": min(g.in_w, _width(g) - g.pad_left),
-        "scale_up": bound_channels(node, graph).scale_up,
         **clamp_facts(node),
+        **rescaling(node, graph).facts,
     }
 
 
@@ -73,8 +73,8 @@ def _scratch(node: Node, graph: Graph) -> int:
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     """Per two channels: their biases four times each, per line and 16 inputs the weights of each
-    column for both, then multiplier and shift of both."""
-    c = bound_channels(node, graph)
+    column for both, then the multipliers four times each or {multiplier, shift} of both."""
+    r = rescaling(node, graph)
     w = graph.constant(node.inputs[1])
     out_c, kernel_h, kernel_w, in_c = w.shape
     w = w.reshape(out_c, kernel_h, kernel_w, in_c // 16, 16)
@@ -82,8 +82,8 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     for base in range(0, out_c, _AT_ONCE):
         for pair in _PAIRS:
             both = [base + i for i in pair]
-            scaling = np.stack([c.multiplier[both], c.shift[both]], 1)
-            parts = (np.repeat(c.bias[both], 4), w[both].transpose(1, 3, 2, 0, 4), scaling)
+            scaling = np.stack(r.scales, 1)[both].repeat(4 if len(r.scales) == 1 else 1)
+            parts = (np.repeat(r.bias[both], 4), w[both].transpose(1, 3, 2, 0, 4), scaling)
             stream += [np.ascontiguousarray(p).tobytes() for p in parts]
     return {"stream": Constant(np.frombuffer(b"".join(stream), np.int32))}
 
