@@ -16,11 +16,10 @@ from networkx.utils import UnionFind
 
 from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph, Node, Value
-from ._channel_ranges import ChannelRange
+from ._channel_ranges import PAIRWISE, ChannelRange
 
 _TOGETHER = 4  # kernels take four channels at a time
 _SPATIAL = ("average_pool", "max_pool", "resize")
-_PAIRWISE = ("add", "sub", "mul")
 
 
 def live_channels(graph: Graph, ranges: Mapping[Value, ChannelRange]) -> Mapping[Value, Array]:
@@ -119,7 +118,7 @@ def tied_values(node: Node, graph: Graph) -> tuple[Value, ...]:
             alone = node.x.rank - 1 not in node.attrs.axes
         case name if name in _SPATIAL:
             alone = node.attrs.layout == "NHWC"
-        case name if name in _PAIRWISE:
+        case name if name in PAIRWISE:
             constants = [v for v in node.inputs if v in graph.initializers]
             alone = all(not v.type.rank or v.type.shape[-1] in (1, channels) for v in constants)
         case _:

@@ -17,9 +17,9 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.opdef import Absent
 from ..quant.arithmetic import accumulator_bounds, requantize, saturate
 
-_WEIGHTED = ("conv2d", "dense")
+WEIGHTED = ("conv2d", "dense")
 _MONOTONE = ("average_pool", "max_pool", "reduce_mean", "resize", "slice", "pad")
-_PAIRWISE = ("add", "sub", "mul")  # monotone in each operand, up or down
+PAIRWISE = ("add", "sub", "mul")  # monotone in each operand, up or down
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,13 @@ def _of(node: Node, graph: Graph, ranges: Mapping[Value, ChannelRange]) -> Chann
     x = ranges.get(node.inputs[0])
     if x is None or isinstance(node.op.integer, Absent) or node.y.dtype is not DType.INT8:
         return None
-    if node.op.name in _WEIGHTED:
+    if node.op.name in WEIGHTED:
         return _weighted(node, graph, x)
     if node.op.name == "lookup":
         return _looked_up(x, graph.constant(node.inputs[1]))
     if node.op.name == "reshape":
         return x if node.x.shape[-1] == node.y.shape[-1] else None
-    if node.op.name in _PAIRWISE:
-        return _at_corners(node, graph, ranges)
-    if node.op.name in _MONOTONE:
+    if node.op.name in (*PAIRWISE, *_MONOTONE):
         return _at_corners(node, graph, ranges)
     return None
 

@@ -18,7 +18,7 @@ from ..ir.graph import Graph, Node, Stage, Value
 from ..ir.rewrite import Rewriter
 from ..pass_manager import Pass, PassContext
 from ._channel_liveness import live_channels, mixes_channels
-from ._channel_ranges import ChannelRange, channel_ranges
+from ._channel_ranges import PAIRWISE, WEIGHTED, ChannelRange, channel_ranges
 
 NAME = "fold_constant_channels"
 
@@ -70,7 +70,7 @@ class _Shrink:
         return value in self.kept and not self.kept[value].all()
 
     def _node(self, node: Node) -> None:
-        if node.op.name in ("conv2d", "dense"):
+        if node.op.name in WEIGHTED:
             inputs, attrs = self._weighted(node)
         else:
             inputs, attrs = [self._operand(v, node) for v in node.inputs], node.attrs
@@ -94,7 +94,7 @@ class _Shrink:
         if (
             keep is None
             or value not in self.graph.initializers
-            or node.op.name not in ("add", "sub", "mul")
+            or node.op.name not in PAIRWISE
             or not value.type.rank
             or value.type.shape[-1] != keep.size
         ):
@@ -134,7 +134,7 @@ class _Shrink:
 
 
 def _weighted(graph: Graph) -> list[Node]:
-    return [n for n in graph.nodes if n.op.name in ("conv2d", "dense")]
+    return [n for n in graph.nodes if n.op.name in WEIGHTED]
 
 
 def _macs(graph: Graph) -> int:
