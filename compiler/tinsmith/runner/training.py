@@ -15,9 +15,10 @@ from ..codegen.training import base_hash
 from ..errors import BadInput, InternalError, Refused
 from ..ir.dtypes import Array, DType, TensorType
 from ..ir.graph import Graph, Value
+from ..toolchain.gate_view import CODE_BYTES
 from ..trust.images import read_backward, read_locked_training
 from ..trust.learning_files import read_places
-from ..trust.sealed import CODE_BYTES, seal, unseal
+from ..trust.sealed import seal, unseal
 from ..trust.state_order import to_locked, to_plain
 from .execute import Progress, run_sequence
 from .project import (

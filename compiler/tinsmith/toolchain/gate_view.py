@@ -13,7 +13,7 @@ from ..ir.graph import Graph, Value
 
 PAD = "pad"  # the input that the secure runtime draws; never the caller's
 MAX_INPUTS = 3  # TS_GATEWAY_INPUTS
-_CODE_BYTES = 32  # TS_SEALED_CODE_BYTES
+CODE_BYTES = 32  # TS_SEALEDCODE_BYTES
 # Of a call: a model's inference, the second half of its training step, or what moves its state.
 Role = Literal["forward", "backward", "sealed", "unsealed"]
 
@@ -85,8 +85,8 @@ class GateView:
         ports = [(value.name, GatePort.of(i, value)) for i, value in enumerate(graph.inputs)]
         given = tuple(port for name, port in ports if name != PAD)
         pads = [port for name, port in ports if name == PAD]
-        outputs = 1 if not trainable else len(graph.outputs)
-        if len(graph.outputs) != outputs or not 1 <= len(given) <= MAX_INPUTS:
+        keeps = trainable or len(graph.outputs) == 1
+        if not keeps or not 1 <= len(given) <= MAX_INPUTS:
             raise InternalError(
                 f"{graph.name} has {len(given)} inputs and {len(graph.outputs)} outputs",
                 expected=f"1 to {MAX_INPUTS} inputs and 1 output",
@@ -136,7 +136,7 @@ def sealed_bytes(backward: Graph | None) -> int:
     """What secure layers have learnt, with its code (runtime_c/secure/sealed.h); 0: nothing."""
     if backward is None or not backward.updates:
         return 0
-    return _CODE_BYTES + StateBlock.of(backward).stored_bytes
+    return CODE_BYTES + StateBlock.of(backward).stored_bytes
 
 
 def memory_bytes(gates: Sequence[GateView]) -> int:

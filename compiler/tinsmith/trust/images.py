@@ -38,8 +38,7 @@ def build_worlds(
     quota: queries per boot; None: any number. trace: the non-secure image reports every node.
     train: the training graph of `nonsecure`, if any. update_key: the device's for updates of what
     that learns; without one the pair is good for measuring alone. debug: of an emulated board, see
-    `secure_image.build_pair`. backward: the second call of a
-    training step, of the only secure graph.
+    `secure_image.build_pair`. backward: the second call of a training step, of the only graph.
     """
     update = UpdateView.of(train, update_key) if train is not None else None
     build = build_host_pair if board.is_host else build_pair

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from ..errors import NotAuthentic
+from ..toolchain.gate_view import CODE_BYTES
 
-CODE_BYTES = 32
 _OF_CODE, _OF_KEY = b"tinsmith sealed 1\0", b"tinsmith sealed 2\0"
 _NO_NONCE = bytes(16)  # the block counter, and a nonce of zeros
 
