@@ -46,7 +46,7 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     body = unroll(k_quads, _MAX_UNROLL)
     return {
         "unroll": body,
-        "loops": body < k_quads,
+        "loops": body < k_quads or body == _MAX_UNROLL,
         "rows_are_whole": rows == 1 and node.x.shape[-1] % 4 == 0,
         "radix": is_radix(node, graph),
         "scale_up": bound_epilogue(node, graph).scale_up,

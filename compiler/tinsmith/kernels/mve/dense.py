@@ -18,6 +18,7 @@ from ..packing import pad_axis, unroll
 from ._weights import FEATURES, bound_channels, channel_groups, channels
 
 _MAX_UNROLL = 4
+_SHORT = 64  # a row of which the copy is unrolled, and so not shared with layers of other lengths
 
 
 def _applies(node: Node, graph: Graph) -> bool:
@@ -34,7 +35,7 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "chunks": chunks,
         "unroll": body,
         "loops": body < chunks or body == _MAX_UNROLL,
-        "whole_row": rows == 1 and k % 16 == 0,
+        "whole_row": rows == 1 and k % 16 == 0 and k > _SHORT,
         "one_scale": _has_one_scale(node, graph),
         "rows": rows,
         "out_c": out_c,
