@@ -35,6 +35,7 @@ from .quant.samples import Samples, read_samples
 from .recover_accuracy import FineTune, FineTuned, recover_accuracy
 from .toolchain.compile_c import firmware
 from .toolchain.firmware import Firmware, build_firmware
+from .toolchain.flash_parts import flash_parts
 from .train.scheme import Scheme, read_scheme
 from .trust.learning_files import learning_of
 from .trust.project import Protection, check_protectable, development_device, write_protected
@@ -288,4 +289,10 @@ def _report(
     if program.train is not None:
         add_training(report, program.train)
         report.train_ram_bytes = built.sizes.ram_bytes
+    if not board.is_host:
+        filters = sum(a.nbytes for a in program.graph.initializers.values() if a.ndim > 1)
+        nodes = report.nodes + report.train_nodes
+        report.flash = flash_parts(
+            built.elf, program.c_name, built.sizes.flash_bytes, nodes, filters
+        )
     return report

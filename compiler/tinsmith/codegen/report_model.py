@@ -63,6 +63,36 @@ class NodeReport(msgspec.Struct, frozen=True):
     scratch_offset: int | None = None
 
 
+class KernelCode(msgspec.Struct, frozen=True):
+    """bytes: of all functions of a kernel, but for what the compiler put into the run itself.
+    layers: that it computes."""
+
+    kernel: str
+    layers: int
+    bytes: int
+
+
+class FlashReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What flash_bytes consists of.
+
+    constants_bytes: all arrays of the model; weights_bytes: the filters as the model has them,
+    which kernels may pack in a larger form. compiled_bytes: the object of TVM. run_bytes: the run,
+    the API, and kernels that the compiler put into them. harness_bytes: what only these firmwares
+    have: start, vectors, files, counters. runtime_bytes: sources of `runtime/`. library_bytes: from
+    the C compiler's libraries.
+    """
+
+    constants_bytes: int
+    weights_bytes: int
+    code: tuple[KernelCode, ...]
+    compiled_bytes: int
+    run_bytes: int
+    harness_bytes: int
+    runtime_bytes: int
+    library_bytes: int
+    padding_bytes: int
+
+
 class TrustReport(msgspec.Struct, frozen=True):
     """How a protected project is divided.
 
@@ -96,7 +126,8 @@ class Report(msgspec.Struct, kw_only=True):
     """The whole report. Sizes in bytes.
 
     flash_bytes: text, read-only data and initialised data of the ELF; model_flash_bytes: the
-    model's part of it. ram_bytes: arena, data and bss. stack_bytes: the deepest use.
+    model's part of it; flash: where it goes, None on the host. ram_bytes: arena, data and bss.
+    stack_bytes: the deepest use.
 
     Of a board whose kernels come from TVM: kernels_bytes, code and constants of the object that TVM
     compiled. After `bench` on a machine of the board's kind: latency_us, the median time of one
@@ -140,6 +171,7 @@ class Report(msgspec.Struct, kw_only=True):
     removed_weight_bytes: int = 0
     flash_bytes: int | None = None
     model_flash_bytes: int | None = None
+    flash: FlashReport | None = None
     ram_bytes: int | None = None
     stack_bytes: int | None = None
     kernels_bytes: int | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..plan.model import short_name
-from .report_model import NodeReport, Report, TrustReport
+from .report_model import FlashReport, NodeReport, Report, TrustReport
 
 SIMULATED = "the secure world is a process of this machine: simulated, not protection"
 
@@ -46,12 +46,33 @@ def report_text(report: Report) -> str:
     if report.latency_us is not None:
         threads = f"{report.latency_threads} thread{'s' if report.latency_threads != 1 else ''}"
         lines += [f"{'latency µs':<18} {report.latency_us:>14,.2f}, {threads}"]
+    if report.flash is not None:
+        lines += ["", *flash_lines(report.flash)]
     lines += ["", *_table(report.nodes)]
     if report.train_nodes:
         lines += ["", "training step", "", *_table(report.train_nodes)]
     if report.notes:
         lines += ["", *(f"note: {note}" for note in report.notes)]
     return "\n".join(lines) + "\n"
+
+
+def flash_lines(flash: FlashReport) -> Iterator[str]:
+    """Where the flash goes, a row per part that is not empty."""
+    weights = f", of weights that have {flash.weights_bytes:,} in the model"
+    rows = [
+        ("constants", flash.constants_bytes, weights if flash.weights_bytes else ""),
+        *((c.kernel, c.bytes, f", {c.layers} layer{'s' * (c.layers > 1)}") for c in flash.code),
+        ("kernels of TVM", flash.compiled_bytes, ""),
+        ("run and API", flash.run_bytes, ", with kernels that are inlined"),
+        ("runtime", flash.runtime_bytes, ""),
+        ("libraries", flash.library_bytes, ""),
+        ("harness", flash.harness_bytes, ", not part of a product"),
+        ("padding", flash.padding_bytes, ""),
+    ]
+    shown = [row for row in rows if row[1]]
+    width = max(len(label) for label, _, _ in shown)
+    yield "flash"
+    yield from (f"  {label:<{width}} {size:>10,}{more}" for label, size, more in shown)
 
 
 def trust_lines(trust: TrustReport) -> Iterator[str]:

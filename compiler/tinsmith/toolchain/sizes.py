@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from ..errors import DoesNotFit, InternalError
 from ..machine.board import Board
 
 # " .text.kws_run  0x0000000000000048  0x3c build/obj/kws.o"; long names continue on the next line.
-_CONTRIBUTION = re.compile(r"^ (\.[\w.$-]+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+(\S+\.o)$", re.M)
-_IN_FLASH = (".text", ".rodata", ".data", ".srodata", ".sdata")
+_CONTRIBUTION = re.compile(
+    r"^ (\.[\w.$-]+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+(\S+\.o|\S+\.a\(\S+\))$", re.M
+)
+_IN_FLASH = (".vectors", ".text", ".rodata", ".data", ".srodata", ".sdata", ".ARM.ex")
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,18 @@ def _symbol(elf: ELFFile, name: str) -> int:
     return int(found[0]["st_value"]) if found else 0
 
 
-def _model_flash(map_file: Path, stems: Collection[str]) -> int:
-    """Bytes in flash that the linker took from the objects of these sources."""
+def contributions(map_file: Path) -> Iterator[tuple[str, int, str]]:
+    """What a link map says is in flash: section, bytes, and the object it came from, in a library
+    as `library.a(object.o)`."""
     text = map_file.read_text()
     start = text.find("\nLinker script and memory map")  # after the discarded sections
     if start < 0:
         raise InternalError(f"{map_file.name} is not a link map")
-    total = 0
-    for name, _, size, path in _CONTRIBUTION.findall(text, start):
-        if name.startswith(_IN_FLASH) and Path(path).stem in stems:
-            total += int(size, 16)
-    return total
+    for name, _, size, origin in _CONTRIBUTION.findall(text, start):
+        if name.startswith(_IN_FLASH):
+            yield name, int(size, 16), origin
+
+
+def _model_flash(map_file: Path, stems: Collection[str]) -> int:
+    """Bytes in flash that the linker took from the objects of these sources."""
+    return sum(size for _, size, origin in contributions(map_file) if Path(origin).stem in stems)

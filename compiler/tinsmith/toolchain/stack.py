@@ -26,6 +26,7 @@ _PRE_INDEXED = re.compile(r"\[sp, #-(\d+)\]!")
 _RISCV_ADD = re.compile(r"sp,sp,-(\d+)")
 _JUMPS = ("b", "cb", "j", "call", "tail")
 _CALLS = ("bl", "blx", "jal", "call")
+_BY_REGISTER = re.compile(r"(?:mov|mv|sub|add)(?:\.w)? sp, ?(?:sp, ?)?(?!sp)[a-z]\w*")
 _INDIRECT = {"blx": r"r\d+", "jalr": r"(?!ra$)", "jr": r"(?!ra$)"}
 
 
@@ -46,6 +47,7 @@ class _Function:
     frame: int
     callees: set[str]
     indirect: bool = False
+    moves_sp: str = ""  # an instruction by which the stack pointer moves as far as a register says
 
 
 def worst_case_stack(elf: Path, board: Board, root: str) -> StackUse | None:
@@ -72,6 +74,11 @@ def worst_case_stack(elf: Path, board: Board, root: str) -> StackUse | None:
         cycle = " → ".join(edge[0] for edge in nx.find_cycle(calls))
         raise InternalError(f"recursion below {root}: {cycle}")
     frames = _frame_sizes(elf.parent / "obj")
+    for name in calls:
+        if name in functions and functions[name].moves_sp and not frames.get(name):
+            raise InternalError(
+                f"the frame of {name} has no fixed size: {functions[name].moves_sp}"
+            )
     return _deepest(root, calls, functions, frames)
 
 
@@ -107,6 +114,8 @@ def _disassembled(text: str) -> dict[str, _Function]:
             mnemonic, operands = instruction.group(1), instruction.group(2)
             function = functions[name]
             function.frame += _pushed(mnemonic.removesuffix(".w"), operands)
+            if _BY_REGISTER.fullmatch(f"{mnemonic} {operands}"):
+                function.moves_sp = f"{mnemonic} {operands}"
             _add_call(function, name, mnemonic, operands)
     return functions
 
