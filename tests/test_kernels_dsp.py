@@ -23,6 +23,8 @@ from tinsmith.kernels.kernel import Kernel
 from tinsmith.kernels.select import candidates
 from tinsmith.machine.board import load_board
 from tinsmith.ops import registry
+from tinsmith.ops._clamp import INF
+from tinsmith.ops._sum import SumAttrs
 from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.ops.dense import DenseAttrs
 
@@ -41,6 +43,11 @@ def _conv(name: str, x: Shape, out: int, window: tuple[int, int], **attrs: Any) 
 
 # Sizes at which loops run more than once, tails remain, or all of the border is special.
 MORE = {
+    "add": (
+        Case("eights", ((1, 4, 4, 3), (1, 4, 4, 3)), attrs=SumAttrs(clamp=(-0.5, 1.0))),
+        Case("eight", ((1, 8), (1, 8))),
+        Case("three", ((1, 3, 13), (1, 3, 13)), attrs=SumAttrs(clamp=(0.0, INF))),
+    ),
     "dense": (
         Case("few", ((1, 3),), params=((5, 3), (5,))),
         Case("four_more", ((1, 20),), params=((8, 20), (8,)), attrs=DenseAttrs((-0.5, 1.0))),

@@ -1,0 +1,60 @@
+"""add and sub of two activations of one shape, eight elements per turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...ir.graph import Graph, Node
+from ..kernel import Kernel
+from ._loops import loop
+from ._weights import FEATURES
+
+_MAX_BODY = 2  # eights in the body of the loop: 0.4 kB of code
+
+
+def _applies(node: Node, graph: Graph) -> bool:
+    whole = all(v.type.shape == node.y.shape and not graph.is_constant(v) for v in node.inputs)
+    return whole and node.y.elements >= 8
+
+
+def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    del graph
+    attrs = node.attrs
+    return {
+        **loop(node.y.elements // 8, _MAX_BODY),
+        "elements": node.y.elements,
+        "a": attrs.a,
+        "b": attrs.b,
+        "c": attrs.c,
+        "n": attrs.n,
+        "q_min": attrs.q_clamp[0],
+        "q_max": attrs.q_clamp[1],
+    }
+
+
+def _lead(node: Node, index: int) -> int | None:
+    """In place: eight elements are read before their results are written."""
+    del node, index
+    return 0
+
+
+def _instructions(node: Node, graph: Graph) -> float:
+    del graph
+    eights, rest = divmod(node.y.elements, 8)
+    return 50 * eights + 3 * loop(eights, _MAX_BODY)["rounds"] + 10 * rest + 30
+
+
+KERNELS = tuple(
+    Kernel(
+        name=f"{op}_dsp",
+        op=op,
+        template="targets/arm-dsp/kernels/add.c.j2",
+        features=FEATURES,
+        applies=_applies,
+        view=_view,
+        lead_bytes=_lead,
+        instructions=_instructions,
+    )
+    for op in ("add", "sub")
+)
