@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from tinsmith.trust.sealed import seal
 from .trust_bridge import KEY, UPDATES, Bridge
 from .trust_pair import CALL, DUMP, OK, REFUSED, WRITE, set_bytes, set_request
 from .trust_requests import Request
-from .trust_skip import skip_bench, skip_each
+from .trust_skip import SkipBench, skip_each
 
 BAD_LEARNING_RATE, NOT_AUTHENTIC = 7, 23  # ts_status.h
 QUOTA = 3
@@ -157,7 +158,7 @@ def test_a_skipped_instruction_gives_no_gradient(limited: Bridge) -> None:
     requests = refusals(limited)
     rng = random.Random(0)
     some = {name: [rng.randrange(2**20) for _ in range(4)] for name in requests}
-    with skip_bench(limited.pair) as bench:
+    with closing(SkipBench(limited.pair)) as bench:
         for request in (Request(), Request(call=2), Request(call=2, used=QUOTA)):
             trial = bench.call(request)
             assert bench.accepts(request, trial.status)

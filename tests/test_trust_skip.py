@@ -9,13 +9,14 @@ import os
 import random
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from .trust_pair import BOARDS, REFUSED, Pair, build_probe
 from .trust_requests import QUOTA, accepted, aligned_to_words, refusals
-from .trust_skip import Findings, SkipBench, skip_bench, skip_each
+from .trust_skip import Findings, SkipBench, skip_each
 
 ALL = bool(os.environ.get("TINSMITH_ALL_SKIPS"))
 SAMPLES = 5  # of every other reason to refuse, and of the rest on the other board
@@ -36,7 +37,7 @@ def skip_some(bench: SkipBench, pair: Pair) -> Findings:
 @pytest.mark.parametrize("board", BOARDS)
 def test_a_skipped_instruction_gives_no_answer(board: str, tmp_path: Path) -> None:
     pair = probe(tmp_path, board)
-    with skip_bench(pair) as bench:
+    with closing(SkipBench(pair)) as bench:
         for name, request in accepted().items():
             trial = bench.call(request)
             assert bench.accepts(request, trial.status), name
@@ -71,7 +72,7 @@ def one_form_only(secure: Path) -> None:
 def test_control_one_form_of_the_checks_is_not_enough(tmp_path: Path) -> None:
     """The same skips do find answers when each check is made once."""
     pair = probe(tmp_path, "mps2-an505", one_form_only)
-    with skip_bench(pair) as bench:
+    with closing(SkipBench(pair)) as bench:
         name = "call out of order"
         request = refusals(pair)[name]
         start, end = (pair.secrets[f] for f in ("ts_state_by_value", "ts_state_by_inverse"))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from .gdb_remote import GdbRemote, Stuck, debugged
-from .trust_pair import BOARDS, Pair, build_probe
+from .trust_pair import BOARDS, Pair, build_probe, edit_source
 
 ALL = bool(os.environ.get("TINSMITH_ALL_SKIPS"))
 SAMPLES, IN_HASH = 24, 6
@@ -107,15 +107,6 @@ class BootBench:
         self._remote.run_until([address], timeout=PATIENCE)
 
 
-@contextmanager
-def bench_of(pair: Pair) -> Iterator[BootBench]:
-    bench = BootBench(pair)
-    try:
-        yield bench
-    finally:
-        bench.close()
-
-
 def changed(folder: Path, board: str, edit: Callable[[Path], None] | None = None) -> Pair:
     """A release pair whose non-secure image has one other bit than its record."""
     pair = build_probe(folder, board, debug=False, edit=edit)
@@ -137,10 +128,10 @@ def skip(bench: BootBench, trace: Sequence[int], chosen: Sequence[int]) -> Count
 @pytest.mark.parametrize("board", BOARDS)
 def test_a_skipped_instruction_starts_no_other_image(board: str, tmp_path: Path) -> None:
     own = build_probe(tmp_path / "own", board, debug=False)
-    with bench_of(own) as bench:
+    with closing(BootBench(own)) as bench:
         assert bench.boot() == "started"
     rng = random.Random(0)
-    with bench_of(changed(tmp_path / "changed", board)) as bench:
+    with closing(BootBench(changed(tmp_path / "changed", board))) as bench:
         assert bench.boot() == "gave up"
         trace = bench.trace()
         first = sorted({at: i for i, at in reversed([*enumerate(trace)])}.values())
@@ -155,19 +146,15 @@ def test_a_skipped_instruction_starts_no_other_image(board: str, tmp_path: Path)
 
 def looked_at_once(secure: Path) -> None:
     """A boot that believes the first form alone."""
-    path = secure / "harness" / "start.c"
-    text = path.read_text()
-    for old, new in (
-        ("if (other != ", "if (other == 0 && other != "),
-        ("one + other -", "other & 0 &"),
-    ):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    path.write_text(text)
+    edits = {
+        "if (other != ": "if (other == 0 && other != ",
+        "one + other -": "other & 0 &",
+    }
+    edit_source(secure / "harness" / "start.c", edits)
 
 
 def test_control_one_look_is_not_enough(tmp_path: Path) -> None:
-    with bench_of(changed(tmp_path, "mps2-an505", looked_at_once)) as bench:
+    with closing(BootBench(changed(tmp_path, "mps2-an505", looked_at_once))) as bench:
         trace = bench.trace()
         ends = skip(bench, trace, range(len(trace) - 40, len(trace)))
     assert any("started" in end for end in ends), ends

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import random
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 from tinsmith.toolchain.update_view import UpdateView
 from tinsmith.trust.updates import DELTA, STATE, tag_of
 
-from .trust_pair import BOARDS, Pair, build_probe
+from .trust_pair import BOARDS, Pair, build_probe, edit_source
 from .trust_skip import NOT_SET, SkipBench, Trial, skip_each
 
 # Of the requests: what is refused before a code is computed, and two for which it is.
@@ -132,15 +132,6 @@ class UpdateBench(SkipBench):
         )
 
 
-@contextmanager
-def bench_of(pair: Pair) -> Iterator[UpdateBench]:
-    bench = UpdateBench(pair)
-    try:
-        yield bench
-    finally:
-        bench.close()
-
-
 def probe(folder: Path, board: str, edit: Callable[[Path], None] | None = None) -> Pair:
     update = UpdateView(KEY, BASE.hex(), LENGTH)
     return build_probe(folder, board, debug=False, update=update, probe=PROBE, edit=edit)
@@ -150,7 +141,7 @@ def probe(folder: Path, board: str, edit: Callable[[Path], None] | None = None) 
 def test_a_skipped_instruction_accepts_nothing(board: str, tmp_path: Path) -> None:
     pair = probe(tmp_path, board)
     requests = forged(pair)
-    with bench_of(pair) as bench:
+    with closing(UpdateBench(pair)) as bench:
         for kind in (STATE, DELTA, MAKE):
             trial = bench.call(good(kind))
             assert bench.accepts(good(kind), trial.status), kind
@@ -183,17 +174,14 @@ def test_a_skipped_instruction_accepts_nothing(board: str, tmp_path: Path) -> No
 
 def one_form_only(secure: Path) -> None:
     """A secure world whose second form always agrees with the first."""
-    path = secure / "harness" / "update.c"
-    text = path.read_text()
-    old = "good += same == TS_MAC_BYTES;"
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, "good += same <= TS_MAC_BYTES;"))
+    edits = {"good += same == TS_MAC_BYTES;": "good += same <= TS_MAC_BYTES;"}
+    edit_source(secure / "harness" / "update.c", edits)
 
 
 def test_control_one_form_of_the_check_is_not_enough(tmp_path: Path) -> None:
     """The same skips do find an answer where the codes are compared once."""
     pair = probe(tmp_path, "mps2-an505", one_form_only)
-    with bench_of(pair) as bench:
+    with closing(UpdateBench(pair)) as bench:
         name = "a weight"
         request = forged(pair)[name]
         trace = bench.trace(request)

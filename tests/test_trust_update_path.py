@@ -27,6 +27,7 @@ from tinsmith.trust.updates import STATE, authorize_delta, tag_of
 
 from .test_trust_secrets import files, spellings
 from .test_trust_updates import SECURE
+from .trust_pair import edit_source
 from .trust_updates import (
     BOARD,
     HEADER,
@@ -237,15 +238,11 @@ def test_an_old_commit_is_taken_in_the_next_boot(owner: Owner, tmp_path: Path) -
 
 def unchecked(sources: Path) -> None:
     """A secure image whose comparison of codes is compiled out, in both forms."""
-    path = sources / "update.c"
-    text = path.read_text()
-    for old, new in (
-        ("bad |= ts_macs_differ(code, job->tag + 4);", "(void)code;"),
-        ("good += same == TS_MAC_BYTES;", "good += same <= TS_MAC_BYTES;"),
-    ):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    path.write_text(text)
+    edits = {
+        "bad |= ts_macs_differ(code, job->tag + 4);": "(void)code;",
+        "good += same == TS_MAC_BYTES;": "good += same <= TS_MAC_BYTES;",
+    }
+    edit_source(sources / "update.c", edits)
 
 
 def test_control_without_the_check_a_forged_slot_is_taken(

@@ -170,3 +170,12 @@ def set_bytes(at: int, data: bytes) -> list[tuple[int, ...]]:
     """Steps that write `data`, a multiple of 4 bytes, at an address."""
     words = struct.unpack(f"<{len(data) // 4}I", data)
     return [(WRITE, at + 4 * i, word) for i, word in enumerate(words)]
+
+
+def edit_source(path: Path, edits: Mapping[str, str]) -> None:
+    """Put other texts in place of some that a source has."""
+    text = path.read_text()
+    for old, new in edits.items():
+        assert old in text, f"{path.name}: {old}"
+        text = text.replace(old, new)
+    path.write_text(text)

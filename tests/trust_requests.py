@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .trust_pair import BYTES, Pair
+from .trust_pair import BYTES, Pair, edit_source
 
 QUOTA = 3
 
@@ -70,15 +70,11 @@ def accepted() -> Mapping[str, Request]:
 
 def aligned_to_words(secure: Path) -> None:
     """Pretend that the tensors are of int32, so that a misaligned one can be refused."""
-    path = secure / "harness" / "gateway_binding.c"
-    text = path.read_text()
-    for old, new in (
-        (".input_alignment = {1, 1}", ".input_alignment = {4, 4}"),
-        (".output_alignment = 1", ".output_alignment = 4"),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
+    edits = {
+        ".input_alignment = {1, 1}": ".input_alignment = {4, 4}",
+        ".output_alignment = 1": ".output_alignment = 4",
+    }
+    edit_source(secure / "harness" / "gateway_binding.c", edits)
 
 
 def canary(pair: Pair) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,8 @@ class Trial:
 
 class SkipBench:
     """A stopped machine that makes one call after the other from the same state.
+
+    pair: a release pair that waits in its loop: its folder has no probe.bin.
 
     A bench of another door has its own `door`, `last` (where an answer leaves), `ask`, `accepts`.
     over: functions whose instructions a trace leaves out.
@@ -228,16 +230,6 @@ class Findings:
     tried: int
     ends: Counter[str]
     answered: list[tuple[str, int]]
-
-
-@contextlib.contextmanager
-def skip_bench(pair: Pair) -> Iterator[SkipBench]:
-    """Of a release pair that waits in its loop: its folder has no probe.bin."""
-    bench = SkipBench(pair)
-    try:
-        yield bench
-    finally:
-        bench.close()
 
 
 def skip_each(
