@@ -9,6 +9,7 @@ from tinsmith.codegen.schedule_model import schedule_model
 from tinsmith.errors import CompileError, DoesNotFit
 from tinsmith.ir.graph import Graph
 from tinsmith.ir.interpret import run
+from tinsmith.kernels.aim import Aim, Objective
 from tinsmith.machine.board import load_board
 from tinsmith.pass_manager import PassContext
 
@@ -26,9 +27,11 @@ def graph() -> Graph:
     return net.build(net.conv(x, 8, 3, 4))
 
 
-def arena(graph: Graph, ram: int | None, optimize: str = "instructions") -> tuple[int, list[str]]:
+def arena(
+    graph: Graph, ram: int | None, optimize: Objective = "instructions"
+) -> tuple[int, list[str]]:
     context = PassContext()
-    program = schedule_model(graph, BOARD, ram, False, context, optimize)  # type: ignore[arg-type]
+    program = schedule_model(graph, BOARD, ram, False, context, Aim(optimize))
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, graph.inputs[0].type.shape).astype(np.int8)
     np.testing.assert_array_equal(run(program.graph, [x])[0], run(graph, [x])[0])
@@ -40,12 +43,12 @@ def test_ram_decides(graph: Graph) -> None:
     assert not notes
     assert plain > 40 * 32 * 32
     small, notes = arena(graph, None, "ram")
-    assert not notes
+    assert not any("stripes" in note for note in notes)
     assert small < 0.5 * plain
     enough = plain + BOARD.stack_bytes
     assert arena(graph, enough) == (plain, [])
     fitted, notes = arena(graph, enough - 1)
-    assert fitted == small
+    assert small <= fitted < enough - BOARD.stack_bytes
     assert len(notes) == 1
     assert "stripes of rows" in notes[0]
     assert "MACs more" in notes[0]
@@ -67,7 +70,7 @@ def test_ram_takes_kernels_without_scratch() -> None:
     graph = net.build(net.dense(net.input(1, 1, 1, 512), 16))
     plain, _ = arena(graph, None)
     small, _ = arena(graph, None, "ram")
-    assert plain >= 3 * 512
+    assert plain >= 2 * 512
     assert small <= 512 + 2 * 16
 
 
@@ -80,5 +83,5 @@ def test_what_does_not_fit_in_stripes_either_is_told_of_the_plain_plan(graph: Gr
 
 def test_an_unknown_objective_is_refused(graph: Graph) -> None:
     with pytest.raises(CompileError, match="cannot optimise for 'speed'") as error:
-        arena(graph, None, "speed")
-    assert error.value.expected == "one of instructions, flash, ram"
+        arena(graph, None, "speed")  # type: ignore[arg-type]
+    assert error.value.expected == "one of instructions, cycles, flash, ram"

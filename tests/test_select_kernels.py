@@ -10,8 +10,9 @@ import pytest
 from tinsmith.errors import CompileError
 from tinsmith.ir.graph import Graph
 from tinsmith.kernels import registry
+from tinsmith.kernels.aim import Aim
 from tinsmith.kernels.kernel import Constant, Kernel
-from tinsmith.kernels.select import FREE, Prices, generic_kernels, select_kernels
+from tinsmith.kernels.select import generic_kernels, rank_kernels, select, select_kernels
 from tinsmith.machine.target import load_target
 
 from .int8_nets import Int8Net
@@ -50,9 +51,8 @@ def test_the_cheapest_kernel_that_applies_is_chosen() -> None:
     assert [c.kernel.name for c in chosen] == ["needs_dsp", "needs_dsp"]
 
 
-def test_flash_has_a_price() -> None:
-    """Two forms of a kernel: the fast one saves 900 instructions for 36 bytes more."""
-    graph = _conv_net()
+def _forms() -> list[Kernel]:
+    """Two forms of a kernel: the fast one saves 90,000 instructions for 36 bytes more."""
     (base,) = (k for k in registry() if k.name == "conv2d_s8")
 
     def form(name: str, cost: float, size: int) -> Kernel:
@@ -65,20 +65,58 @@ def test_flash_has_a_price() -> None:
             scratch_bytes=lambda node, graph: 100 if name == "fast" else 0,
         )
 
-    pool = [form("fast", 100.0, 40), form("small", 1000.0, 4)]
-    m0 = load_target("cortex-m0")
+    return [form("fast", 1e4, 40), form("small", 1e5, 4)]
 
-    def chosen(prices: Prices = FREE, room: int | None = None) -> set[str]:
-        return {c.kernel.name for c in select_kernels(graph, m0, pool, prices=prices, room=room)}
 
-    assert chosen() == {"fast"}
-    assert chosen(Prices(flash=24.0)) == {"fast"}
-    assert chosen(Prices(flash=26.0)) == {"small"}
-    assert chosen(Prices(scratch=8.0)) == {"fast"}
-    assert chosen(Prices(scratch=10.0)) == {"small"}
-    assert chosen(room=80) == {"fast"}
-    assert chosen(room=79) == {"small"}
-    assert chosen(room=1) == {"small"}  # the linker will say that it does not fit
+def test_flash_is_a_budget() -> None:
+    graph, pool, m0 = _conv_net(), _forms(), load_target("cortex-m0")
+    code = 2 * 500  # two functions that nobody measured, as their shapes differ
+
+    def chosen(room: int | None) -> list[str]:
+        return sorted(c.kernel.name for c in select_kernels(graph, m0, pool, room=room))
+
+    assert chosen(None) == ["fast", "fast"]
+    assert chosen(code + 80) == ["fast", "fast"]
+    assert chosen(code + 79) == ["fast", "small"]
+    assert chosen(code + 43) == ["small", "small"]
+    assert chosen(1) == ["small", "small"]  # the linker will say that it does not fit
+    ranked = rank_kernels(graph, m0, pool, Aim())
+    assert select(ranked, room=code + 79).status == "optimal"
+    assert select(ranked, room=1).status == "too large"
+
+
+def test_flash_has_a_price() -> None:
+    graph, m0 = _conv_net(), load_target("cortex-m0")
+    fast, small = _forms()
+    close = replace(small, instructions=lambda node, graph: 1e4 + 36 * 128 - 1)
+    assert {c.kernel.name for c in select_kernels(graph, m0, [fast, small])} == {"fast"}
+    aim = Aim("flash")
+    assert {c.kernel.name for c in select_kernels(graph, m0, [fast, small], aim=aim)} == {"fast"}
+    assert {c.kernel.name for c in select_kernels(graph, m0, [fast, close], aim=aim)} == {"small"}
+
+
+def test_ram_is_a_limit_at_each_node() -> None:
+    graph, pool = _conv_net(), _forms()
+    ranked = rank_kernels(graph, load_target("cortex-m0"), pool, Aim())
+    first, second = ranked
+    needs = {(first, "fast"): 300, (first, "small"): 200, (second, "fast"): 150}
+    needs[second, "small"] = 50
+
+    def chosen(limit: int) -> list[str]:
+        return [c.kernel.name for c in select(ranked, needs=needs, limit=limit).chosen]
+
+    assert chosen(300) == ["fast", "fast"]
+    assert chosen(299) == ["small", "fast"]
+    assert chosen(149) == ["small", "small"]
+    assert select(ranked, needs=needs, limit=299).live_bytes == 200
+    assert chosen(0) == ["small", "small"]  # nothing is small enough: what needs least
+
+
+def test_cycles_need_prices() -> None:
+    graph = _conv_net()
+    with pytest.raises(CompileError, match="cycles of target cortex-m7") as caught:
+        select_kernels(graph, load_target("cortex-m7"), aim=Aim("cycles"))
+    assert "instructions" in (caught.value.hint or "")
 
 
 def test_generic_kernels_are_noted_where_tuned_ones_exist() -> None:

@@ -14,11 +14,12 @@ from .codegen.project import read_graph, write_network, write_project
 from .codegen.report import Report, add_training, make_report, read_report, write_report
 from .codegen.sample import with_sample
 from .codegen.schedule import schedule
-from .codegen.schedule_model import Objective, schedule_model
+from .codegen.schedule_model import schedule_model
 from .errors import CompileError
 from .frontend.model_file import ModelSource
 from .frontend.onnx_export import export_model
 from .ir.graph import Graph
+from .kernels.aim import Aim, Objective
 from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower, with_scales
 from .machine.board import Board, load_board
 from .machine.tuned import read_tuned, with_tiles
@@ -160,7 +161,8 @@ def compile_model(
     single = lower(network or graph, dtype, samples, method, context, scheme)
     graph = with_batch(single, batch)
     budget = ram or machine.ram_bytes
-    program = schedule_model(graph, machine, budget, exact_plan, context, optimize)
+    aim = Aim(optimize, flash)
+    program = schedule_model(graph, machine, budget, exact_plan, context, aim)
     program = with_sample(program, calibrate, single, batch)
     if strict and context.notes:
         raise CompileError("not compiled, because of --strict:\n  " + "\n  ".join(context.notes))

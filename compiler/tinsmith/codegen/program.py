@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..ir.dtypes import Array
 from ..ir.graph import Graph, Value
 from ..kernels.kernel import KernelCall
+from ..kernels.select import Selection
 from ..plan.model import MemoryPlan
 from ..tvm_backend.cuda.kernels import CudaLibrary
 from ..tvm_backend.kernels import KernelLibrary
@@ -27,6 +28,7 @@ class Program:
         library: the functions that TVM compiles, on a board whose kernels come from it.
         stored: activations held as uint8, 128 above their value.
         cuda: the functions that run on a GPU, on a board that has one.
+        selection: how the kernels were chosen.
         train: the training graph, whose state this one reads; its own `train` is None.
     """
 
@@ -39,6 +41,7 @@ class Program:
     stored: frozenset[Value] = frozenset()
     train: Program | None = None
     cuda: CudaLibrary | None = None
+    selection: Selection | None = None
 
     @property
     def c_name(self) -> str:

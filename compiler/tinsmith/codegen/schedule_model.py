@@ -1,25 +1,33 @@
-"""The program of a model under a board's RAM: plain, or in stripes of rows where that helps."""
+"""The program of a model under a board's RAM: plain, or in stripes of rows where that helps.
+
+Kernels are chosen for what is live at each step; only a plan of the arena says whether that can be
+laid out. Where it cannot, the limit on live bytes is lowered and the choice is made again.
+"""
 
 from __future__ import annotations
 
+import heapq
+import math
 from contextlib import suppress
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
-from ..errors import CompileError, DoesNotFit
+from ..errors import DoesNotFit
 from ..ir.graph import Graph
-from ..kernels.select import FREE, SCRATCH_PRICES, SMALL_FLASH, Prices
+from ..kernels.aim import BY_INSTRUCTIONS, Aim
 from ..machine.board import Board
 from ..pass_manager import PassContext
 from ..plan.fit import fit
 from ..plan.stripes import stripe_rows
+from .choices import Choices
 from .program import Program
-from .schedule import kernel_library, schedule
+from .schedule import schedule
 from .state import StateBlock
 from .training import inference_graph
 
-Objective = Literal["instructions", "flash", "ram"]
-OBJECTIVES: tuple[Objective, ...] = ("instructions", "flash", "ram")
+CUTS = 6  # limits on live bytes that are tried, until the arena fits
+STRIPES_GAIN = 1.1  # faster than without, so that their code is worth its flash
+ARENA_WEIGHT = 10  # --optimize ram: a per cent of the arena is worth as many of time
+_PLANNED = 3  # the stage of a limit that has a plan
 
 
 def schedule_model(
@@ -28,40 +36,43 @@ def schedule_model(
     ram_budget: int | None,
     exact: bool,
     context: PassContext,
-    optimize: Objective = "instructions",
+    aim: Aim = BY_INSTRUCTIONS,
 ) -> Program:
     """The program of a graph; of a training graph both programs, always in stripes.
 
-    optimize: "flash" keeps weights at about their int8 size. "ram" takes the smallest arena: layers
-    of high resolution in stripes, and kernels with less scratch. The others do so only where the
-    model does not fit otherwise; stripes then become a note. ram_budget: bytes; None: any.
+    aim: "ram" takes the smallest arena, a per cent of which is worth ten of time: layers of high
+    resolution in stripes, kernels with little scratch. The others do so only where the model does
+    not fit otherwise; stripes then become a note. ram_budget: bytes; None: any.
 
-    Raises DoesNotFit, CompileError for an unknown objective.
+    Raises DoesNotFit, CompileError for an objective that is unknown, or not known of this core.
     """
-    if optimize not in OBJECTIVES:
-        raise CompileError(
-            f"cannot optimise for {optimize!r}", expected=f"one of {', '.join(OBJECTIVES)}"
-        )
-    if optimize == "ram":
-        return _smallest(_striped(graph, context), board, ram_budget, exact, context)
-    prices = SMALL_FLASH if optimize == "flash" else FREE
-    if graph.updates:
-        return _fitted(_striped(graph, context), board, ram_budget, exact, context, prices)
-    try:
-        return _fitted(graph, board, ram_budget, exact, context, prices)
-    except DoesNotFit as error:
-        striped = _striped(graph, context)
-        if striped is graph:
-            raise
+    aim.check(board.target)
+    if aim.objective != "ram" and not graph.updates:
+        with suppress(DoesNotFit):
+            return _Attempt(graph, board, ram_budget, exact, context, aim).program(cuts=0)
+    striped = _striped(graph, context)
+    forms = [striped] if graph.updates or striped is graph else [graph, striped]
+    notes = list(context.notes)
+    found: list[tuple[float, Program, list[str]]] = []
+    errors: list[DoesNotFit] = []
+    for form in forms:
+        context.notes[:] = notes
         try:
-            program = _fitted(striped, board, ram_budget, exact, context, prices)
-        except DoesNotFit:
-            raise error from None  # it names a layer that the user knows
-    more = _macs(striped) - _macs(graph)
-    context.note(
-        f"layers of high resolution run in stripes of rows, to fit the RAM of {board.name}: "
-        f"{more:,} MACs more"
-    )
+            program = _Attempt(form, board, ram_budget, exact, context, aim).program()
+        except DoesNotFit as error:
+            errors.append(error)
+            continue
+        worth = _worth(program, aim)
+        if form is not graph and aim.objective != "ram" and not graph.updates:
+            worth *= STRIPES_GAIN
+            context.note(
+                f"layers of high resolution run in stripes of rows, to fit the RAM of {board.name}:"
+                f" {_macs(striped) - _macs(graph):,} MACs more"
+            )
+        found.append((worth, program, list(context.notes)))
+    if not found:
+        raise errors[0]  # it names a layer that the user knows
+    _, program, context.notes[:] = min(found, key=lambda made: made[0])
     return program
 
 
@@ -70,74 +81,110 @@ def _striped(graph: Graph, context: PassContext) -> Graph:
         return stripe_rows(graph)
 
 
-def _smallest(
-    graph: Graph, board: Board, ram_budget: int | None, exact: bool, context: PassContext
-) -> Program:
-    """Of the programs with dearer and dearer scratch, the fastest of those with the least arena."""
-    notes = list(context.notes)
-    best: tuple[tuple[int, int], Program, list[str]] | None = None
-    for rank, price in enumerate((0.0, *SCRATCH_PRICES)):
-        context.notes[:] = notes
-        with suppress(DoesNotFit):
-            program = _scheduled(graph, board, ram_budget, exact, context, Prices(scratch=price))
-            parts = [p.plan.arena_bytes for p in (program, program.train) if p is not None]
-            key = (max(parts), rank)
-            if best is None or key < best[0]:
-                best = (key, program, list(context.notes))
-    if best is None:
-        context.notes[:] = notes
-        return _scheduled(graph, board, ram_budget, exact, context, FREE)  # says what is too large
-    context.notes[:] = best[2]
-    return best[1]
+@dataclass(frozen=True)
+class _Attempt:
+    """To schedule one form of a graph."""
 
+    graph: Graph
+    board: Board
+    ram_budget: int | None
+    exact: bool
+    context: PassContext
+    aim: Aim
 
-def _fitted(
-    graph: Graph,
-    board: Board,
-    ram_budget: int | None,
-    exact: bool,
-    context: PassContext,
-    prices: Prices,
-) -> Program:
-    """With the fastest kernels, or where they do not fit with those that need less scratch."""
-    notes = list(context.notes)
-    try:
-        return _scheduled(graph, board, ram_budget, exact, context, prices)
-    except DoesNotFit as error:
-        for price in SCRATCH_PRICES:
-            context.notes[:] = notes  # without those on kernels that were given up
-            lean = replace(prices, scratch=price)
-            with suppress(DoesNotFit):
-                return _scheduled(graph, board, ram_budget, exact, context, lean)
-        context.notes[:] = notes
-        raise error
-
-
-def _scheduled(
-    graph: Graph,
-    board: Board,
-    ram_budget: int | None,
-    exact: bool,
-    context: PassContext,
-    prices: Prices,
-) -> Program:
-    training = bool(graph.updates)
-    other = board.stack_bytes + (StateBlock.of(graph).bytes if training else 0)
-    budget = ram_budget - other if ram_budget else None
-    inference = inference_graph(graph) if training else graph
-    library = kernel_library(graph, board)
-    program = schedule(inference, board, budget, exact, context, library=library, prices=prices)
-    if training:
-        cuda = program.cuda
-        train = schedule(
-            graph, board, budget, exact, context, library=library, cuda=cuda, prices=prices
+    def program(self, cuts: int = CUTS) -> Program:
+        """Raises DoesNotFit. cuts: how many lower limits are tried."""
+        training = bool(self.graph.updates)
+        state = StateBlock.of(self.graph).bytes if training else 0
+        other = self.board.stack_bytes + state
+        room = self.ram_budget - other if self.ram_budget else None
+        inference = Choices.of(
+            inference_graph(self.graph) if training else self.graph, self.board, self.aim
         )
-        program = replace(program, train=train)
-    if ram_budget:
+        if not training:
+            program = self._planned(inference, room, cuts)
+        else:
+            choices = Choices.of(
+                self.graph, self.board, self.aim, library=inference.library, cuda=inference.cuda
+            )
+            train = self._planned(choices, room, cuts)
+            if self.aim.objective == "ram":  # one arena serves both
+                room = min(room or train.arena_bytes, train.arena_bytes)
+            program = replace(self._fitted(inference, room, cuts), train=train)
         for part in (program, program.train):
-            if part is not None:
-                fit(part.plan, ram_budget, other_ram_bytes=other, board=board.name)
-    return program
+            if part is not None and self.ram_budget:
+                fit(part.plan, self.ram_budget, other_ram_bytes=other, board=self.board.name)
+        return program
+
+    def _planned(self, choices: Choices, room: int | None, cuts: int) -> Program:
+        if self.aim.objective == "ram":
+            return self._smallest(choices, room)
+        return self._fitted(choices, room, cuts)
+
+    def _fitted(self, choices: Choices, room: int | None, cuts: int) -> Program:
+        """With the best kernels whose arena has at most `room` bytes, else with the least."""
+        notes = list(self.context.notes)
+        program = self._scheduled(choices, room, None)
+        found = [(program.plan.arena_bytes, 0, program, list(self.context.notes))]
+        if room is not None and found[0][0] > room:
+            limit = room
+            for cut in range(1, cuts + 1):
+                self.context.notes[:] = notes  # without those on kernels that were given up
+                program = self._scheduled(choices, room, limit)
+                found.append((program.plan.arena_bytes, cut, program, list(self.context.notes)))
+                if found[-1][0] <= room or not limit:
+                    break
+                # As much lower as the arena is too large; at last what needs least everywhere.
+                limit -= max(found[-1][0] - room, 1)
+                limit = limit if limit >= choices.least_bytes and cut < cuts - 1 else 0
+        _, _, program, self.context.notes[:] = min(found, key=lambda f: (_above(f[0], room), f[1]))
+        return program
+
+    def _smallest(self, choices: Choices, room: int | None) -> Program:
+        """The plan with the least time · arena^10 over all limits, best promise first.
+
+        What a limit promises is what its kernels need at the worst step, then the lower bound of
+        their plan, then the plan.
+        """
+        notes = list(self.context.notes)
+        least, value = choices.least_bytes, choices.select().value
+        queue = [(_weighed(max(limit, least), value), 0, limit) for limit in choices.limits()]
+        planned: dict[int, tuple[Program, list[str]]] = {}
+        while True:
+            _, stage, limit = heapq.heappop(queue)
+            if stage == _PLANNED or len(planned) == CUTS:
+                break
+            selection = choices.select(limit)
+            arena = selection.live_bytes if stage == 0 else choices.bound(selection)
+            if stage == _PLANNED - 1:
+                self.context.notes[:] = notes
+                program = self._scheduled(choices, room, limit)
+                planned[limit] = (program, list(self.context.notes))
+                arena = program.plan.arena_bytes
+            heapq.heappush(queue, (_weighed(arena, selection.value), stage + 1, limit))
+        program, self.context.notes[:] = min(
+            planned.values(), key=lambda made: _worth(made[0], self.aim)
+        )
+        return program
+
+    def _scheduled(self, choices: Choices, room: int | None, limit: int | None) -> Program:
+        return schedule(
+            choices.graph, self.board, room, self.exact, self.context, choices=choices, limit=limit
+        )
+
+
+def _worth(program: Program, aim: Aim) -> float:
+    """The lower, the better."""
+    value = program.selection.value if program.selection else 0.0
+    return _weighed(program.plan.arena_bytes, value) if aim.objective == "ram" else value
+
+
+def _weighed(arena: int, value: float) -> float:
+    return math.log(max(value, 1.0)) + ARENA_WEIGHT * math.log(max(arena, 1))
+
+
+def _above(arena: int, room: int | None) -> int:
+    return max(0, arena - room) if room is not None else 0
 
 
 def _macs(graph: Graph) -> int:

@@ -8,8 +8,9 @@ from typing import Annotated, cast, get_args
 import onnx
 import typer
 
-from ..codegen.schedule_model import Objective, schedule_model
+from ..codegen.schedule_model import schedule_model
 from ..errors import BadInput, CompileError
+from ..kernels.aim import Aim, Objective
 from ..machine.board import load_board
 from ..pass_manager import PassContext
 from ..passes import fold_constant_channels
@@ -76,7 +77,7 @@ def analyze(
         graph = canonical(model, context, bind=sizes(bind))
         graph = lower(graph, dtype, calibrate, how, context)
         goal = cast(Objective, optimize)
-        program = schedule_model(graph, machine, None, False, context, goal)
+        program = schedule_model(graph, machine, None, False, context, Aim(goal))
     rows = show.analysis_rows(program)
     if json:
         data = show.analysis_data(program, rows, board, context.notes)

@@ -1,41 +1,69 @@
-"""Chooses the kernel of every node: the cheapest one that the target can run.
+"""Chooses the kernel of every node: the cheapest choice that the flash and the RAM have room for.
 
-Cheapest in instructions. Faster kernels often want their weights in a larger form, or more
-scratch, so a byte of either may have a price in instructions: none by default, more where memory
-matters more or a model would not fit otherwise.
+What is cheap, `Aim` says. Faster kernels often want their weights in a larger form, or more
+scratch. Flash couples the choices of all layers, which `choose.py` solves; RAM is asked of each
+step alone: `needs` says what is live there with a kernel, `limit` what may be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from ..errors import CompileError
 from ..ir.dtypes import DType
 from ..ir.graph import Graph, Node
 from ..machine.target import Target
 from . import registry
+from .aim import BY_INSTRUCTIONS, Aim
+from .candidate import Candidate
+from .choose import Status, choose
+from .costs import cost
 from .kernel import Kernel, KernelCall
 
-_HIGHEST_PRICE = 2.0**20  # beyond it no kernel is given up for another
+Needs = Mapping[tuple[str, str], int]  # (node, kernel) → bytes
+Candidates = Mapping[str, Sequence[Candidate]]
 
 
 @dataclass(frozen=True)
-class Prices:
-    """What a byte is worth, in instructions of an inference."""
+class Selection:
+    """The kernels of a program, and what else there was.
 
-    flash: float = 0.0
-    scratch: float = 0.0
+    chosen: per node in graph order; views have none, they share their input's bytes. candidates:
+    of each node by name, cheapest first. status: how good the choice is proved to be. room: bytes
+    that flash has for constants and code; None: any. needs, limit: bytes live at a node with a
+    kernel, and how many may be; None: any.
+    """
 
-    def of(self, call: KernelCall, graph: Graph) -> float:
-        """What a call costs, with its memory."""
-        instructions = call.kernel.instructions(call.node, graph)
-        return instructions + self.flash * _bytes([call]) + self.scratch * call.scratch_bytes
+    aim: Aim
+    chosen: Sequence[Candidate]
+    candidates: Candidates
+    status: Status = "optimal"
+    room: int | None = None
+    needs: Needs | None = None
+    limit: int | None = None
 
+    @cached_property
+    def calls(self) -> list[KernelCall]:
+        return [c.call for c in self.chosen]
 
-FREE = Prices()
-SMALL_FLASH = Prices(flash=128.0)  # weights stay at about their int8 size
-SCRATCH_PRICES = (16.0, 128.0, 1024.0)  # to try where the arena does not fit
+    @property
+    def value(self) -> float:
+        """Estimated cycles, or instructions, of all nodes."""
+        return sum(c.value(self.aim.objective) for c in self.chosen)
+
+    @property
+    def live_bytes(self) -> int:
+        """At some node, with the kernel it has; 0 where it was not asked for."""
+        needs = self.needs or {}
+        each = (needs.get((c.node.name, c.kernel.name), 0) for c in self.chosen)
+        return max(each, default=0)
+
+    @property
+    def flash_bytes(self) -> int:
+        """Of constants and code."""
+        return _bytes(self.chosen)
 
 
 def select_kernels(
@@ -43,29 +71,90 @@ def select_kernels(
     target: Target,
     kernels: Sequence[Kernel] | None = None,
     *,
-    prices: Prices = FREE,
+    aim: Aim = BY_INSTRUCTIONS,
     room: int | None = None,
 ) -> list[KernelCall]:
-    """One call per node in graph order; views get none, they share their input's bytes.
-
-    room: bytes that the constants of all calls may have; the price of flash doubles until they fit,
-    or until no kernel is given up for another.
-
-    Raises CompileError naming the first node that has no kernel.
-    """
+    """One call per node in graph order, without a limit on RAM. Raises as `rank_kernels`."""
     pool = registry() if kernels is None else kernels
+    return select(rank_kernels(graph, target, pool, aim), aim, room).calls
+
+
+def rank_kernels(graph: Graph, target: Target, kernels: Sequence[Kernel], aim: Aim) -> Candidates:
+    """What can compute each node, by its name, cheapest first; ties keep the registry's order.
+
+    Raises CompileError naming the first node that has no kernel, or not the one that is wanted.
+    """
+    aim.check(target)
     nodes = [n for n in graph.nodes if not n.op.is_view]
-    calls = [_call(n, graph, target, pool, prices) for n in nodes]
-    while room is not None and _bytes(calls) > room and prices.flash < _HIGHEST_PRICE:
-        prices = replace(prices, flash=max(1.0, 2 * prices.flash))
-        calls = [_call(n, graph, target, pool, prices) for n in nodes]
-    return calls
+    return {n.name: _ranked(n, graph, target, kernels, aim) for n in nodes}
+
+
+def select(
+    every: Candidates,
+    aim: Aim = BY_INSTRUCTIONS,
+    room: int | None = None,
+    needs: Needs | None = None,
+    limit: int | None = None,
+) -> Selection:
+    """The cheapest choice among the candidates of all nodes.
+
+    room: bytes that constants and code may have; where nothing fits, the fewest bytes. needs,
+    limit: bytes live at a node with a kernel, and how many may be; a node that has no such kernel
+    takes the one that needs least.
+    """
+    allowed = [_allowed(found, aim, needs, limit) for found in every.values()]
+    chosen = [options[0] for options in allowed]
+    status: Status = "optimal"
+    if aim.price or (room is not None and _bytes(chosen) > room):
+        options = [[c.option(aim.objective) for c in layer] for layer in allowed]
+        found = choose(options, room, aim.price)
+        chosen = [layer[p] for layer, p in zip(allowed, found.picks, strict=True)]
+        status = found.status
+    return Selection(aim, chosen, every, status, room, needs, limit)
+
+
+def _bytes(chosen: Iterable[Candidate]) -> int:
+    """Of constants and code."""
+    options = [c.option("instructions") for c in chosen]
+    code = {o.function: o.code_bytes for o in options}
+    return sum(o.bytes for o in options) + sum(code.values())
+
+
+def _allowed(
+    found: Sequence[Candidate], aim: Aim, needs: Needs | None, limit: int | None
+) -> list[Candidate]:
+    wanted = aim.pin(found[0].node)
+    pinned = [c for c in found if c.kernel.name == wanted]
+    if pinned:
+        return pinned
+    if needs is None or limit is None:
+        return list(found)
+    need = [needs[c.node.name, c.kernel.name] for c in found]
+    fitting = [c for c, n in zip(found, need, strict=True) if n <= limit]
+    return fitting or [found[need.index(min(need))]]
+
+
+def _ranked(
+    node: Node, graph: Graph, target: Target, kernels: Iterable[Kernel], aim: Aim
+) -> list[Candidate]:
+    fitting = candidates(node, graph, target.features, kernels)
+    if not fitting:
+        raise CompileError(
+            f"target {target.name} has no {kernel_dtype(node).value} kernel for {node.op.name}",
+            node=str(node.origin),
+            expected=f"one of the {node.op.name} kernels to apply to {node.x} → {node.y}",
+            hint="`tinsmith ops` says which operators have an int8 form; try --dtype float32",
+            where="select_kernels",
+        )
+    made = [Candidate(node, graph, k, cost(k, node, graph, target)) for k in fitting]
+    return sorted(made, key=lambda c: c.value(aim.objective))
 
 
 def candidates(
     node: Node, graph: Graph, features: frozenset[str], kernels: Iterable[Kernel]
 ) -> list[Kernel]:
-    """The kernels that can compute `node`, cheapest first; ties keep the registry's order."""
+    """The kernels that can compute `node`, cheapest by their own estimate first; ties keep the
+    registry's order."""
     fitting = (
         k
         for k in kernels
@@ -98,29 +187,3 @@ def generic_kernels(calls: Iterable[KernelCall], target: Target) -> Iterator[str
                 f"{node.op.name} {node.name} ({node.origin}) runs with the generic kernel "
                 f"{kernel.name}: {node.op.macs(node):,} MACs"
             )
-
-
-def _bytes(calls: Iterable[KernelCall]) -> int:
-    return sum(c.array.nbytes for call in calls for c in call.constants.values())
-
-
-def _call(
-    node: Node, graph: Graph, target: Target, kernels: Sequence[Kernel], prices: Prices
-) -> KernelCall:
-    fitting = candidates(node, graph, target.features, kernels)
-    if not fitting:
-        raise CompileError(
-            f"target {target.name} has no {kernel_dtype(node).value} kernel for {node.op.name}",
-            node=str(node.origin),
-            expected=f"one of the {node.op.name} kernels to apply to {node.x} → {node.y}",
-            hint="`tinsmith ops` says which operators have an int8 form; try --dtype float32",
-            where="select_kernels",
-        )
-
-    def bound(kernel: Kernel) -> KernelCall:
-        constants = kernel.constants(node, graph)
-        return KernelCall(node, kernel, constants, kernel.scratch_bytes(node, graph))
-
-    if prices == FREE:
-        return bound(fitting[0])
-    return min((bound(k) for k in fitting), key=lambda call: prices.of(call, graph))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -10,6 +11,7 @@ import msgspec
 
 from .. import paths
 from ..errors import CompileError
+from .costs import Cost
 from .cycles import Cycles
 
 Elf = Literal["arm", "riscv", "host"]
@@ -70,7 +72,7 @@ class TargetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Target:
-    """See TargetFile."""
+    """See TargetFile. measured: by kernel and layer, what `tune` found (`machine/measured.py`)."""
 
     name: str
     description: str
@@ -84,6 +86,7 @@ class Target:
     tvm: Isa | None = None
     cuda: str = ""
     cycles: Cycles | None = None
+    measured: Mapping[str, Cost] = field(default_factory=dict[str, Cost], compare=False)
 
 
 @cache

@@ -25,11 +25,15 @@ _TRACE = ("ts_trace", "ts_trace_raised")
 
 @dataclass(frozen=True)
 class Executed:
-    """Of one node: instructions, estimated cycles (None without prices), and both by function."""
+    """Of one node: instructions, estimated cycles (None without prices), and both by function.
+
+    code_bytes: of the instructions that were executed at all.
+    """
 
     instructions: int
     cycles: float | None
     functions: Mapping[str, tuple[int, float | None]]
+    code_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,14 @@ def _priced(blocks: Sequence[_Block], code: Mapping[int, Instruction], board: Bo
     table = board.target.cycles
     instructions: dict[str, int] = {}
     cycles: dict[str, float] = {}
+    seen: dict[int, int] = {}
     for block in blocks:
         address = block.first
         while address < block.end:
             instruction = code.get(address)
             if instruction is None:
                 raise InternalError(f"no instruction at {address:#x} in the disassembly")
+            seen[address] = instruction.bytes
             address += instruction.bytes
             function = instruction.function
             instructions[function] = instructions.get(function, 0) + block.count
@@ -124,4 +130,4 @@ def _priced(blocks: Sequence[_Block], code: Mapping[int, Instruction], board: Bo
                 cycles[function] = cycles.get(function, 0.0) + spent
     total = sum(cycles.values()) if table is not None else None
     functions = {f: (n, cycles.get(f)) for f, n in instructions.items()}
-    return Executed(sum(instructions.values()), total, functions)
+    return Executed(sum(instructions.values()), total, functions, sum(seen.values()))

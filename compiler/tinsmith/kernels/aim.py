@@ -1,0 +1,55 @@
+"""What a choice of kernels is for: the objective, the budgets, what the user says himself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import CompileError
+from ..ir.graph import Node
+from ..machine.target import Target
+
+Objective = Literal["instructions", "cycles", "flash", "ram"]
+OBJECTIVES: tuple[Objective, ...] = ("instructions", "cycles", "flash", "ram")
+FLASH_PRICE = 128.0  # instructions that a byte is worth to --optimize flash
+
+
+@dataclass(frozen=True)
+class Aim:
+    """objective: what is made least; "flash" is instructions with a price on every byte of
+    constants and code, "ram" the arena first. flash_bytes: in place of the board's. pins: the
+    kernel of a node, by its name or that of its ONNX node.
+    """
+
+    objective: Objective = "instructions"
+    flash_bytes: int | None = None
+    pins: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def check(self, target: Target) -> None:
+        """Raises CompileError for an objective that is unknown, or not known of this core."""
+        if self.objective not in OBJECTIVES:
+            raise CompileError(
+                f"cannot optimise for {self.objective!r}",
+                expected=f"one of {', '.join(OBJECTIVES)}",
+            )
+        if self.objective == "cycles" and target.cycles is None:
+            raise CompileError(
+                f"the cycles of target {target.name} are not known",
+                expected="a target whose target.toml has prices of instructions in [cycles]",
+                hint="--optimize instructions",
+            )
+
+    @property
+    def price(self) -> float:
+        """Of a byte of flash."""
+        return FLASH_PRICE if self.objective == "flash" else 0.0
+
+    def pin(self, node: Node) -> str | None:
+        """The kernel that the user wants for a node; rows of a node are that node's."""
+        own = node.name.split(".rows")[0]
+        names = (node.name, own, node.origin.onnx_name)
+        return next((self.pins[name] for name in names if name in self.pins), None)
+
+
+BY_INSTRUCTIONS = Aim()
