@@ -228,7 +228,7 @@ def _taught(model: Graph, training: Graph, path: str | Path) -> tuple[Labelled, 
     target, source = training.inputs[-2].type, logits(model)
     (real,) = run_many(_up_to(model, source), load_samples(path, model))
     if real[0].size != max(target.shape, default=1):
-        layout = training.output_layouts[0] if training.output_layouts else None
+        layout = training.output_layout(0)
         if layout is not None and source in model.outputs:
             real = real.transpose(0, *(a + 1 for a in layout))
         if real.shape[1:] != target.shape:

@@ -128,6 +128,14 @@ class Graph:
         ends = (self.inputs, self.outputs, self.updates)
         return (self.name, self.stage, *ends, self.nodes, layouts)
 
+    def input_layout(self, index: int) -> tuple[int, ...] | None:
+        """None: the axis order of the ONNX model."""
+        return self.input_layouts[index] if index < len(self.input_layouts) else None
+
+    def output_layout(self, index: int) -> tuple[int, ...] | None:
+        """None: the axis order of the ONNX model."""
+        return self.output_layouts[index] if index < len(self.output_layouts) else None
+
     @cached_property
     def state(self) -> tuple[Value, ...]:
         """The initializers that a run changes: they live in RAM, not in flash."""

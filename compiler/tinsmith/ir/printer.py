@@ -22,13 +22,13 @@ def print_graph(graph: Graph, *, elide_constants: bool = False) -> str:
     """The whole graph. With `elide_constants`, large arrays print as `...`: for reading only."""
     lines = [f"graph {_quoted(graph.name)} stage={graph.stage.name}"]
     for i, v in enumerate(graph.inputs):
-        lines.append(f"input {value_ref(v)} : {type_text(v.type)}{_layout(graph.input_layouts, i)}")
+        lines.append(f"input {value_ref(v)} : {type_text(v.type)}{_layout(graph.input_layout(i))}")
     for v, array in graph.initializers.items():
         text = _array(array, elide_constants)
         lines.append(f"const {value_ref(v)} : {type_text(v.type)} = {text}")
     lines += [node_text(n) for n in graph.nodes]
     for i, v in enumerate(graph.outputs):
-        lines.append(f"output {value_ref(v)}{_layout(graph.output_layouts, i)}")
+        lines.append(f"output {value_ref(v)}{_layout(graph.output_layout(i))}")
     lines += [f"update {value_ref(old)} = {value_ref(new)}" for old, new in graph.updates]
     return "\n".join(lines) + "\n"
 
@@ -91,8 +91,7 @@ def _quant(quant: Quant) -> str:
     return f"{literal(quant.scale)}, {literal(quant.zero_point)}, axis={quant.axis}"
 
 
-def _layout(layouts: tuple[tuple[int, ...] | None, ...], index: int) -> str:
-    layout = layouts[index] if index < len(layouts) else None
+def _layout(layout: tuple[int, ...] | None) -> str:
     return "" if layout is None else f" from {literal(layout)}"
 
 

@@ -25,8 +25,7 @@ def random_feeds(graph: Graph, model: ModelProto, seed: int) -> list[Feed]:
 
 def _feed(graph: Graph, index: int, random: np.random.Generator) -> Feed:
     value: Value = graph.inputs[index]
-    layouts = graph.input_layouts
-    layout = layouts[index] if index < len(layouts) else None
+    layout = graph.input_layout(index)
     back = None if layout is None else tuple(int(a) for a in np.argsort(layout))
     if value.type.dtype is DType.INT8:
         q = random.integers(-128, 128, value.type.shape).astype(np.int8)

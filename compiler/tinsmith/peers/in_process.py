@@ -76,8 +76,7 @@ class InProcess:
         self._held = []  # the library keeps the addresses only
         for i, (value, feed) in enumerate(zip(self._graph.inputs, feeds, strict=True)):
             array = feed.of_type(np.dtype(value.type.dtype.numpy))
-            layouts = self._graph.input_layouts
-            layout = layouts[i] if i < len(layouts) else None
+            layout = self._graph.input_layout(i)
             if layout is not None:
                 array = array.transpose(layout)
             held = np.ascontiguousarray(array).reshape(value.type.shape)

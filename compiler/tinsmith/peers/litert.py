@@ -26,14 +26,14 @@ class LiteRtSession:
             self._net.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise NotComparable(f"refuses {path.name}: {error}") from error
-        self._flip: list[bool] = []
+        self._flip = False
 
     def give(self, feeds: Sequence[Feed]) -> None:
         """See Contender. Raises NotComparable when the file has other inputs than the model."""
         details = self._net.get_input_details()
         if len(details) != len(feeds):
             raise NotComparable(f"its file has {len(details)} inputs, the model {len(feeds)}")
-        self._flip = []
+        self._flip = False
         for detail, feed in zip(details, feeds, strict=True):
             array = feed.of_type(np.dtype(detail["dtype"]))
             shape = tuple(int(d) for d in detail["shape"])
@@ -41,7 +41,7 @@ class LiteRtSession:
             array = array.transpose(_NHWC) if flipped else array
             if array.shape != shape:
                 raise NotComparable(f"its file's input {detail['name']!r} has shape {shape}")
-            self._flip.append(flipped)
+            self._flip |= flipped
             self._net.set_tensor(detail["index"], np.ascontiguousarray(array))
 
     def run(self) -> object:
@@ -51,8 +51,7 @@ class LiteRtSession:
     def outputs(self) -> Sequence[Array]:
         """See Contender."""
         arrays = [self._net.get_tensor(d["index"]) for d in self._net.get_output_details()]
-        flip = any(self._flip)
-        return [a.transpose(_NCHW) if flip and a.ndim == 4 else a for a in arrays]
+        return [a.transpose(_NCHW) if self._flip and a.ndim == 4 else a for a in arrays]
 
 
 def prepare(subject: Subject, threads: int) -> Sequence[Contender]:

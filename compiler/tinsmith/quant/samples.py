@@ -141,7 +141,7 @@ def _arrange(graph: Graph, index: int, array: Array, source: str | Path) -> Arra
     """[samples, *shape] in the graph's layout, from ONNX or device layout."""
     value = graph.inputs[index]
     shape = value.type.shape
-    layout = graph.input_layouts[index] if index < len(graph.input_layouts) else None
+    layout = graph.input_layout(index)
     if layout is not None:  # the graph is in device layout
         original = _inverse(shape, layout)
         if (full := _as_shape(array, original)) is not None:

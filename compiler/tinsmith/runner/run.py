@@ -129,8 +129,7 @@ def _batched(outputs: Array) -> Array:
 
 def to_onnx_layout(graph: Graph, index: int, array: Array) -> Array:
     """[samples, *shape] of graph output `index` → the axes of the model file."""
-    layouts = graph.output_layouts
-    layout = layouts[index] if index < len(layouts) else None
+    layout = graph.output_layout(index)
     if layout is None:
         return array
     return array.transpose(0, *(int(a) + 1 for a in np.argsort(layout)))

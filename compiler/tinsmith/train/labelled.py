@@ -152,8 +152,7 @@ def _targets(path: str | Path, rows: Sequence[Array], given: Array | None, model
             return given.reshape(-1, *output.shape)
         if given.dtype.kind not in "iuf" or not np.isfinite(given).all():
             raise BadInput(f"{path}: a target is not finite", expected="finite numbers")
-        layouts = model.output_layouts
-        layout = layouts[0] if layouts else None
+        layout = model.output_layout(0)
         real = given.astype(np.float64)
         if layout is not None:
             onnx = tuple(output.shape[int(a)] for a in np.argsort(layout))
