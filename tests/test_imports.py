@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trust",),
     ("attack",),
     ("runner",),
+    ("report_page",),
     ("pipeline",),
     ("peers",),
     ("commands",),

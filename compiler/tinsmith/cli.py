@@ -16,6 +16,7 @@ from .commands import (
     device,
     profile,
     protect,
+    report,
     show,
     train,
     train_plan,
@@ -124,6 +125,7 @@ app.command()(device.run)
 app.command()(device.bench)
 app.command()(profile.profile)
 app.command()(device.verify)
+app.command()(report.report)
 app.command()(train.train)
 app.command("train-plan")(train_plan.train_plan)
 app.command()(tune.tune)

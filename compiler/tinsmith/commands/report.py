@@ -1,0 +1,60 @@
+"""The command that makes a page people look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..codegen.report_text import report_text
+from ..errors import CompileError
+from ..report_page.comparison import compare, comparison_text
+from ..report_page.facts import Facts, collect, facts_data, layer_lines
+from ..report_page.page import render_page
+from .console import out, print_json, progress, reported
+from .options import AsJson, Project
+
+
+@reported
+def report(
+    project: Project,
+    other: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR2]", help="another build, to compare with", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", metavar="F.html", help="the page; by default DIR/report.html"),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="run it where its board runs here")
+    ] = True,
+    text: Annotated[bool, typer.Option("--text", help="print it as text, write no page")] = False,
+    json: AsJson = False,
+) -> None:
+    """Write one HTML page of what a build is and costs, or of what changed between two."""
+    both: list[Facts] = []
+    for folder in filter(None, (project, other)):
+        with progress(f"measuring {folder}" if measure else f"reading {folder}"):
+            both.append(collect(folder, measure=measure))
+    if json:
+        builds = [facts_data(f) for f in both]
+        print_json(builds[0] if other is None else {"a": builds[0], "b": builds[1]})
+        return
+    if text:
+        typer.echo(_text(both), nl=False)
+        return
+    path = output or project / "report.html"
+    try:
+        path.write_text(render_page(*both), encoding="utf-8")
+    except OSError as error:
+        raise CompileError(f"cannot write {path}: {error.strerror}") from error
+    out().print(f"wrote {path}", markup=False)
+
+
+def _text(both: list[Facts]) -> str:
+    if len(both) == 2:
+        return comparison_text(compare(*both), (both[0].folder, both[1].folder))
+    lines = layer_lines(both[0])
+    return report_text(both[0].report) + "".join(f"{line}\n" for line in ("", *lines) if lines)
