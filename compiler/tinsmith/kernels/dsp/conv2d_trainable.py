@@ -107,6 +107,13 @@ def _scratch(node: Node, graph: Graph) -> int:
 
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+    rows = rescale_rows(node, graph)
+    assert rows is not None, "applies() promised"
+    return {**filters_and_bias(node, graph), "rows": Constant(np.ravel(rows))}
+
+
+def filters_and_bias(node: Node, graph: Graph) -> Mapping[str, Constant]:
+    """Those that are not state, in natural rows."""
     made: dict[str, Constant] = {}
     for name, index in (("frozen", 1), ("trained", 2)):
         value = node.inputs[index]
@@ -114,12 +121,11 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
             made[name] = Constant(np.ravel(rows_of(graph.constant(value))))
     if node.inputs[3] not in graph.storage:
         made["bias"] = Constant(graph.constant(node.inputs[3]))
-    rows = rescale_rows(node, graph)
-    assert rows is not None, "applies() promised"
-    return made | {"rows": Constant(np.ravel(rows))}
+    return made
 
 
-def _state(node: Node, graph: Graph) -> Mapping[str, Value]:
+def learnt_state(node: Node, graph: Graph) -> Mapping[str, Value]:
+    """Filters and bias that are."""
     named = {"frozen": node.inputs[1], "trained": node.inputs[2], "bias": node.inputs[3]}
     return {k: v for k, v in named.items() if v in graph.storage and v.type.elements}
 
@@ -140,7 +146,7 @@ KERNELS = (
         applies=_applies,
         view=_view,
         constants=_constants,
-        state=_state,
+        state=learnt_state,
         scratch_bytes=_scratch,
         lead_bytes=window_lead,
         instructions=_instructions,
