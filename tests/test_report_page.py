@@ -96,8 +96,9 @@ def test_names_of_a_model_are_text(builds: tuple[Path, Path]) -> None:
     _Page(page)
 
 
-def test_measured_layers_add_up(builds: tuple[Path, Path]) -> None:
-    result = CliRunner().invoke(app, ["report", str(builds[0]), "--json"])
+def test_measured_layers_add_up(builds: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(builds[0].parent)  # a relative path is as good as another
+    result = CliRunner().invoke(app, ["report", builds[0].name, "--json"])
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
     layers = [layer["instructions"] for layer in data["layers"]]
