@@ -25,8 +25,11 @@ from tinsmith.machine.board import load_board
 from tinsmith.ops import registry
 from tinsmith.ops._clamp import INF
 from tinsmith.ops._sum import SumAttrs
+from tinsmith.ops.average_pool import AveragePoolAttrs
 from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.ops.dense import DenseAttrs
+from tinsmith.ops.max_pool import MaxPoolAttrs
+from tinsmith.ops.reduce_mean import ReduceMeanAttrs
 
 from .cases import case_graph, case_inputs, cases_of, with_one_scale
 from .kernel_models import KernelModel, run_on_board
@@ -43,6 +46,20 @@ def _conv(name: str, x: Shape, out: int, window: tuple[int, int], **attrs: Any) 
 
 # Sizes at which loops run more than once, tails remain, or all of the border is special.
 MORE = {
+    "reduce_mean": (
+        Case("pixels", ((1, 5, 5, 12),), ReduceMeanAttrs((1, 2))),
+        Case("most", ((1, 16, 16, 4),), ReduceMeanAttrs((1, 2), clamp=(-0.5, 1.0))),
+        Case("one_row", ((1, 1, 3, 8),), ReduceMeanAttrs((1, 2))),
+    ),
+    "average_pool": (
+        Case("lanes", ((1, 8, 9, 7),), AveragePoolAttrs((3, 2), (2, 1), (1, 0, 0, 1))),
+        Case("lanes_whole", ((1, 4, 8, 8),), AveragePoolAttrs((2, 2), (2, 2), clamp=(-0.5, 1.0))),
+        Case("lanes_most", ((1, 4, 16, 17),), AveragePoolAttrs((16, 16))),
+    ),
+    "max_pool": (
+        Case("lanes", ((1, 8, 9, 7),), MaxPoolAttrs((3, 2), (2, 1), (1, 0, 0, 1))),
+        Case("lanes_whole", ((2, 4, 8, 8),), MaxPoolAttrs((2, 2), (2, 2), clamp=(-0.5, 1.0))),
+    ),
     "add": (
         Case("eights", ((1, 4, 4, 3), (1, 4, 4, 3)), attrs=SumAttrs(clamp=(-0.5, 1.0))),
         Case("eight", ((1, 8), (1, 8))),

@@ -50,6 +50,7 @@ def pool_view(node: Node) -> dict[str, Any]:
         "offsets": offsets,
         "inside": tuple((s, r) for s, r, c in zip(("y0", "x0"), rooms, clips, strict=True) if c),
         "counts": False,
+        "lanes": 1,
     }
     return facts | clamp_facts(node)
 
