@@ -59,6 +59,7 @@ LAYERS = (
     Layer("pointwise_tail", (3, 5, 10), 12),
     Layer("pointwise_rest", (3, 5, 10), 12, trained=(1, 2, 6, 9)),
     Layer("pointwise_long", (2, 2, 136), 8),
+    Layer("pointwise_deep", (3, 2, 5), 40, trained=(1, 4)),
     Layer("pointwise_odd", (3, 3, 7), 8, trained=(0, 3, 6)),
     Layer("one_pixel", (1, 1, 40), 10, trained=tuple(range(40))),
     Layer("same_3x3", (6, 5, 4), 6, (3, 3), ConvolutionAttrs(pads=SAME3), (0, 1, 2, 3)),

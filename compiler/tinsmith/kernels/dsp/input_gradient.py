@@ -45,15 +45,20 @@ def _pixels(node: Node) -> int:
     return node.y.shape[1] * node.y.shape[2]
 
 
+def places(node: Node, index: int) -> list[int]:
+    """The input channels of the columns of filter array `index`; none if they are all of them."""
+    attrs = node.attrs
+    if not node.inputs[5 - index].type.shape[3]:
+        return []
+    trained = list(attrs.trained_channels)
+    return sorted(set(range(attrs.shape[3])) - set(trained)) if index == 2 else trained
+
+
 def _part(node: Node, graph: Graph, index: int) -> Mapping[str, Any] | None:
-    """One of the two filter arrays; `places`: the input channels of its columns."""
+    """One of the two filter arrays."""
     out, _, _, channels = node.inputs[index].type.shape
     if not channels:
         return None
-    attrs = node.attrs
-    mixed = node.inputs[5 - index].type.shape[3] > 0
-    trained = list(attrs.trained_channels)
-    kept = sorted(set(range(attrs.shape[3])) - set(trained))
     row = row_bytes(node, index, graph)
     reach = (_REACH - 3 * row) // (4 * row) + 1
     return {
@@ -62,7 +67,7 @@ def _part(node: Node, graph: Graph, index: int) -> Mapping[str, Any] | None:
         "channels": channels,
         "stride": channels + channels % 2,
         "unroll": unroll(out // 4, min(_MAX_UNROLL, reach)),
-        "places": (kept if index == 2 else trained) if mixed else [],
+        "places": places(node, index),
     }
 
 
@@ -86,7 +91,8 @@ def _scaled_view(node: Node, graph: Graph) -> Mapping[str, Any]:
     return {**_view(node, graph), "scaled": True}
 
 
-def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+def frozen_filters(node: Node, graph: Graph) -> Mapping[str, Constant]:
+    """In the rows of the forward pass."""
     named = {"frozen": node.inputs[2], "trained": node.inputs[3]}
     return {
         name: Constant(np.ravel(rows_of(graph.constant(value))))
@@ -95,7 +101,8 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     }
 
 
-def _state(node: Node, graph: Graph) -> Mapping[str, Value]:
+def learnt_filters(node: Node, graph: Graph) -> Mapping[str, Value]:
+    """Those that are state."""
     named = {"frozen": node.inputs[2], "trained": node.inputs[3]}
     return {k: v for k, v in named.items() if v in graph.storage and v.type.elements}
 
@@ -113,7 +120,7 @@ def _scratch(node: Node, graph: Graph) -> int:
     return 8 * node.x.shape[3] + _sums_bytes(node)
 
 
-def _lead(node: Node, index: int) -> int | None:
+def lead(node: Node, index: int) -> int | None:
     """Four pixels of g are read whole before their results are written; the exponent first."""
     if index != 0:
         return None
@@ -142,10 +149,10 @@ _INTEGER_SUMS = Kernel(
     features=FEATURES,
     applies=_applies,
     view=_view,
-    constants=_constants,
-    state=_state,
+    constants=frozen_filters,
+    state=learnt_filters,
     scratch_bytes=_scratch,
-    lead_bytes=_lead,
+    lead_bytes=lead,
     instructions=_instructions,
 )
 
