@@ -1,12 +1,12 @@
-"""What the templates of a model for a GPU see."""
+"""What the templates of a model for a GPU see: rows of tables, and the tables."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class LaunchView:
+class LaunchView(NamedTuple):
     """One launch. kernel: its index; arguments: how many, from `first_argument` on."""
 
     comment: str
@@ -17,16 +17,14 @@ class LaunchView:
     block: tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class ArgumentView:
+class ArgumentView(NamedTuple):
     """A pointer: region "ARENA" or "WEIGHTS", offset in bytes."""
 
     region: str
     offset: int
 
 
-@dataclass(frozen=True)
-class ConstantView:
+class ConstantView(NamedTuple):
     """An array of the weights file, and where it lies on the device."""
 
     name: str
@@ -34,8 +32,7 @@ class ConstantView:
     offset: int
 
 
-@dataclass(frozen=True)
-class CopyView:
+class CopyView(NamedTuple):
     """A graph input or output: offsets in the caller's memory and in the device's arena."""
 
     host_offset: int
@@ -43,8 +40,7 @@ class CopyView:
     bytes: int
 
 
-@dataclass(frozen=True)
-class CudaTraceView:
+class CudaTraceView(NamedTuple):
     """An output of a node that is there after so many launches."""
 
     node: int

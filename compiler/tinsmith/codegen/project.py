@@ -156,17 +156,8 @@ def _remove_earlier(folder: Path) -> None:
     with graph.open(encoding="utf-8") as file:
         header = re.match(r'graph "?(.*?)"? stage=', file.readline())
     name = c_model_name(header.group(1)) if header else ""
-    kinds = (
-        ".c",
-        ".h",
-        "_weights.c",
-        "_weights.h",
-        "_kernels.o",
-        "_kernels.cu",
-        "_cubin.c",
-        ".cubin",
-    )
-    model = [f"{name}{suffix}" for suffix in kinds]
+    kinds = ".c .h _weights.c _weights.h _kernels.o _kernels.cu _cubin.c .cubin"
+    model = [f"{name}{suffix}" for suffix in kinds.split()]
     pictures = [f"{s}.{e}" for s in ("arena", "train_arena") for e in ("svg", "png", "txt")]
     for file_name in (*model, *pictures, "report.json", "report.txt", MANIFEST_FILE, *_GRAPHS):
         (folder / file_name).unlink(missing_ok=True)
