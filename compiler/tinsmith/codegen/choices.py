@@ -17,7 +17,7 @@ from ..tvm_backend.cuda.rule import rule_for
 from ..tvm_backend.kernels import KernelLibrary, stored_with_offset, tvm_kernels
 from .c_text import c_model_name
 
-FIRMWARE_BYTES = 24 * 1024  # of a board's flash: start-up, harness, runtime
+FIRMWARE_BYTES = 8 * 1024  # of a board's flash: start-up, harness, runtime, and what code varies by
 NODE_BYTES = 64  # of flash, to call a function
 
 

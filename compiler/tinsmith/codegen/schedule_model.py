@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ..errors import DoesNotFit
 from ..ir.graph import Graph
 from ..kernels.aim import BY_INSTRUCTIONS, Aim
+from ..kernels.overrides import check_overrides
 from ..machine.board import Board
 from ..pass_manager import PassContext
 from ..plan.fit import fit
@@ -101,6 +102,7 @@ class _Attempt:
         inference = Choices.of(
             inference_graph(self.graph) if training else self.graph, self.board, self.aim
         )
+        check_overrides(inference.candidates, self.aim)
         if not training:
             program = self._planned(inference, room, cuts)
         else:

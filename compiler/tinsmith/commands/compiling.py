@@ -1,23 +1,17 @@
-"""The commands that work on a model: analyze, quantize, compile."""
+"""The commands that make something of a model: quantize, compile."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, cast
 
 import onnx
 import typer
 
-from ..codegen.schedule_model import schedule_model
-from ..errors import BadInput, CompileError
-from ..kernels.aim import Aim, Objective
-from ..machine.board import load_board
-from ..pass_manager import PassContext
-from ..passes import fold_constant_channels
-from ..pipeline import canonical, compile_model, lower, quantize_model
-from ..plan.report import arena_map
+from ..errors import CompileError
+from ..kernels.aim import Objective
+from ..pipeline import compile_model, quantize_model
 from ..quant.quality import quality_json, quality_table
-from ..quant.ranges import Method
 from ..recover_accuracy import FineTune
 from ..train.scheme import read_scheme
 from ..trust.project import Protection
@@ -29,9 +23,11 @@ from .options import (
     Batch,
     Bind,
     Board,
+    Budget,
     Cpu,
     Dtype,
     FoldChannels,
+    KernelFile,
     MethodName,
     Model,
     Optimize,
@@ -40,55 +36,10 @@ from .options import (
     Timings,
     TrustCut,
     TrustMode,
+    TunedFile,
+    chosen_method,
     sizes,
 )
-
-ShowMap = Annotated[bool, typer.Option("--map/--no-map", help="the map of the arena")]
-
-
-def chosen_method(name: str) -> Method:
-    """Raises BadInput for an unknown calibration method."""
-    if name not in get_args(Method):
-        expected = f"one of {', '.join(get_args(Method))}"
-        raise BadInput(f"unknown calibration method {name!r}", expected=expected)
-    return cast(Method, name)
-
-
-@reported
-def analyze(
-    model: Model,
-    board: Board,
-    cpu: Cpu = None,
-    calibrate: Samples = None,
-    dtype: Dtype = "int8",
-    method: MethodName = "auto",
-    bind: Bind = None,
-    fold_channels: FoldChannels = True,
-    optimize: Optimize = "instructions",
-    show_map: ShowMap = True,
-    timings: Timings = False,
-    json: AsJson = False,
-) -> None:
-    """Say what compiling would give, node by node, without writing anything."""
-    machine, how = load_board(board, cpu), chosen_method(method)
-    with progress(f"analysing {model.name}") as step:
-        options = {fold_constant_channels.NAME: fold_channels}
-        context = PassContext(options=options, progress=step)
-        graph = canonical(model, context, bind=sizes(bind))
-        graph = lower(graph, dtype, calibrate, how, context)
-        goal = cast(Objective, optimize)
-        program = schedule_model(graph, machine, None, False, context, Aim(goal))
-    rows = show.analysis_rows(program)
-    if json:
-        data = show.analysis_data(program, rows, board, context.notes)
-        print_json({**data, "timings": context.timings} if timings else data)
-        return
-    show.analysis(program, rows, board)
-    if show_map:
-        out().print(arena_map(program.plan), markup=False)
-    show.notes(context.notes, out())
-    if timings:
-        show.timings(context.timings, out())
 
 
 @reported
@@ -171,14 +122,12 @@ def compile_(
     board: Board,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="to write into")],
     cpu: Cpu = None,
-    tuned: Annotated[
-        Path | None, typer.Option("--tuned", metavar="F.json", help="what `tinsmith tune` found")
-    ] = None,
+    tuned: TunedFile = None,
     calibrate: Samples = None,
     dtype: Dtype = "int8",
     method: MethodName = "auto",
-    ram: Annotated[int | None, typer.Option(min=1, help="bytes, in place of the board's")] = None,
-    flash: Annotated[int | None, typer.Option(min=1, help="bytes, in place of the board's")] = None,
+    ram: Budget = None,
+    flash: Budget = None,
     train: Annotated[
         Path | None,
         typer.Option("--train", metavar="update.toml", help="learn on the device, as this says"),
@@ -193,6 +142,7 @@ def compile_(
     ] = None,
     fold_channels: FoldChannels = True,
     optimize: Optimize = "instructions",
+    kernels: KernelFile = None,
     exact: Annotated[
         bool, typer.Option("--exact-plan", help="search the smallest arena with OR-tools")
     ] = False,
@@ -229,6 +179,7 @@ def compile_(
             method=how,
             fold_channels=fold_channels,
             optimize=cast(Objective, optimize),
+            kernels=kernels,
             exact_plan=exact,
             strict=strict,
             bind=sizes(bind),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
-from ..errors import CompileError
+from ..errors import BadInput, CompileError
+from ..quant.ranges import Method
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="an ONNX model", show_default=False)]
 Project = Annotated[
@@ -43,7 +44,15 @@ FoldChannels = Annotated[
     typer.Option("--fold-channels/--no-fold-channels", help="leave out channels that never change"),
 ]
 Optimize = Annotated[
-    str, typer.Option("--optimize", metavar="GOAL", help="instructions, flash or ram")
+    str, typer.Option("--optimize", metavar="GOAL", help="instructions, cycles, flash or ram")
+]
+Budget = Annotated[int | None, typer.Option(min=1, help="bytes, in place of the board's")]
+KernelFile = Annotated[
+    Path | None,
+    typer.Option("--kernels", metavar="F.toml", help="nodes whose kernel is not to be chosen"),
+]
+TunedFile = Annotated[
+    Path | None, typer.Option("--tuned", metavar="F.json", help="what `tinsmith tune` found")
 ]
 Quota = Annotated[
     int | None,
@@ -98,3 +107,11 @@ def sizes(bind: list[str] | None) -> dict[str, int]:
             raise CompileError(f"--bind {text!r} is not a size", expected="NAME=SIZE, SIZE above 0")
         found[name] = int(size)
     return found
+
+
+def chosen_method(name: str) -> Method:
+    """Raises BadInput for an unknown calibration method."""
+    if name not in get_args(Method):
+        expected = f"one of {', '.join(get_args(Method))}"
+        raise BadInput(f"unknown calibration method {name!r}", expected=expected)
+    return cast(Method, name)

@@ -9,14 +9,12 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from ..codegen.program import Program
 from ..codegen.report import Report
 from ..codegen.report_text import trust_lines
 from ..frontend.import_rules import WITHOUT_OPERATOR
 from ..frontend.onnx_import import CheckReport
 from ..frontend.qlinear import QLINEAR_OPERATORS
 from ..ir.opdef import Absent, OpDef
-from ..kernels.kernel import UNKNOWN_INSTRUCTIONS
 from ..machine.board import Board
 from ..machine.target import Target
 from ..plan.model import short_name
@@ -210,76 +208,6 @@ def compiled(report: Report, folder: Path) -> None:
 def report_data(report: Report) -> dict[str, Any]:
     """`compile --json`: what is in report.json."""
     return msgspec.to_builtins(report)
-
-
-def analysis_rows(program: Program) -> list[dict[str, Any]]:
-    """One row per node, in the order of execution. Bytes are of constants in flash."""
-    calls = {call.node.name: call for call in program.calls}
-    plan = program.plan
-    rows: list[dict[str, Any]] = []
-    for node in program.graph.nodes:
-        call = calls.get(node.name) if node.name not in plan.in_place else None
-        estimate = call.kernel.instructions(node, program.graph) if call else 0.0
-        rows.append(
-            {
-                "name": node.name,
-                "onnx_node": node.origin.onnx_name,
-                "op": node.op.name,
-                "input": list(node.x.shape),
-                "output": list(node.y.shape),
-                "macs": node.op.macs(node),
-                "constant_bytes": sum(c.array.nbytes for c in call.constants.values())
-                if call
-                else 0,
-                "scratch_bytes": call.scratch_bytes if call else 0,
-                "kernel": call.kernel.name if call else None,
-                "estimated_instructions": round(estimate)
-                if estimate < UNKNOWN_INSTRUCTIONS
-                else None,
-                "arena_offset": plan.offsets.get(node.outputs[0]),
-            }
-        )
-    return rows
-
-
-def analysis_data(
-    program: Program, rows: list[dict[str, Any]], board: str, notes: Sequence[str]
-) -> dict[str, Any]:
-    """`analyze --json`."""
-    return {
-        "model": program.graph.name,
-        "board": board,
-        "macs": sum(row["macs"] for row in rows),
-        "constant_bytes": sum(row["constant_bytes"] for row in rows),
-        "estimated_instructions": sum(row["estimated_instructions"] or 0 for row in rows),
-        "arena_bytes": program.plan.arena_bytes,
-        "arena_lower_bound_bytes": program.plan.lower_bound_bytes,
-        "peak_node": program.plan.peak_node,
-        "nodes": rows,
-        "notes": list(notes),
-    }
-
-
-def analysis(program: Program, rows: list[dict[str, Any]], board: str) -> None:
-    columns = ("#", "op", "node", "kernel", "output", "MACs", "constants", "est. instructions")
-    cells = [
-        (
-            str(i),
-            r["op"],
-            short_name(r["name"], NODE_WIDTH),
-            r["kernel"] or "in place",
-            "×".join(map(str, r["output"])),
-            r["macs"] or None,
-            r["constant_bytes"] or None,
-            r["estimated_instructions"] or None,
-        )
-        for i, r in enumerate(rows)
-    ]
-    totals = [
-        sum(r[k] or 0 for r in rows) for k in ("macs", "constant_bytes", "estimated_instructions")
-    ]
-    cells.append(("", "total", "", "", "", totals[0], totals[1], totals[2]))
-    out().print(table(f"{program.graph.name} for {board}", columns, cells, 5))
 
 
 def notes(texts: Sequence[str], console: Console) -> None:
