@@ -15,6 +15,7 @@ from .commands import (
     demo_training,
     demo_trust,
     device,
+    diff,
     profile,
     protect,
     report,
@@ -126,6 +127,7 @@ app.command()(device.run)
 app.command()(device.bench)
 app.command()(profile.profile)
 app.command()(device.verify)
+app.command()(diff.diff)
 app.command()(report.report)
 app.command()(train.train)
 app.command("train-plan")(train_plan.train_plan)

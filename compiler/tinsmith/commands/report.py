@@ -10,7 +10,7 @@ import typer
 from ..codegen.report_text import report_text
 from ..errors import CompileError
 from ..report_page.comparison import compare, comparison_text
-from ..report_page.facts import Facts, collect, facts_data, layer_lines
+from ..report_page.facts import Facts, add_errors, collect, facts_data, layer_lines
 from ..report_page.page import render_page
 from .console import out, print_json, progress, reported
 from .options import AsJson, Project
@@ -30,6 +30,14 @@ def report(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="run it where its board runs here")
     ] = True,
+    model: Annotated[
+        Path | None,
+        typer.Option("--float", metavar="MODEL", help="show what quantisation cost, against this"),
+    ] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", metavar="F.npz", help="samples, for --float")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="of F, at most")] = 8,
     text: Annotated[bool, typer.Option("--text", help="print it as text, write no page")] = False,
     json: AsJson = False,
 ) -> None:
@@ -38,6 +46,9 @@ def report(
     for folder in filter(None, (project, other)):
         with progress(f"measuring {folder}" if measure else f"reading {folder}"):
             both.append(collect(folder, measure=measure))
+        if model is not None:
+            with progress(f"comparing {folder} and {model}"):
+                both[-1] = add_errors(both[-1], folder, model, _needed(input_file), samples)
     if json:
         builds = [facts_data(f) for f in both]
         print_json(builds[0] if other is None else {"a": builds[0], "b": builds[1]})
@@ -51,6 +62,12 @@ def report(
     except OSError as error:
         raise CompileError(f"cannot write {path}: {error.strerror}") from error
     out().print(f"wrote {path}", markup=False)
+
+
+def _needed(input_file: Path | None) -> Path:
+    if input_file is None:
+        raise CompileError("--float compares on samples of your own", expected="--input F.npz")
+    return input_file
 
 
 def _text(both: list[Facts]) -> str:

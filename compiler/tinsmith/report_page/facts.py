@@ -9,6 +9,8 @@ import msgspec
 from ..codegen.report import read_report
 from ..codegen.report_model import Report
 from ..errors import CompileError, DoesNotFit, MissingTool
+from ..numerics.difference import difference
+from ..numerics.sides import ORACLE, open_side
 from ..plan.model import short_name
 from ..runner.bench import bench
 from ..runner.profile import LayerProfile, profile_layers, unit
@@ -80,6 +82,22 @@ def collect(folder: Path, *, measure: bool) -> Facts:
         layers=tuple(_cost(layer) for layer in layers),
         cost_unit=unit(layers),
     )
+
+
+def add_errors(facts: Facts, folder: Path, model: Path, inputs: Path, samples: int) -> Facts:
+    """With what quantisation costs at every layer, against the model that the project comes from.
+
+    samples: of `inputs`, at most. Raises as `numerics.sides.open_side` and `difference`.
+    """
+    exact = open_side(str(model), inputs, samples, {})
+    quantised = open_side(f"{folder}:{ORACLE}", inputs, samples, {})
+    errors = {
+        layer.node: LayerError(
+            layer.sqnr_db if layer.noise else None, layer.max_error, layer.mean_error
+        )
+        for layer in difference(exact, quantised).layers
+    }
+    return msgspec.structs.replace(facts, errors=errors)
 
 
 def facts_data(facts: Facts) -> dict[str, object]:

@@ -1,0 +1,106 @@
+"""The two sides of a comparison: something that gives every layer's output for a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..codegen.report import read_report
+from ..errors import CompileError
+from ..frontend.onnx_import import import_model
+from ..ir.dtypes import Array, DType
+from ..ir.graph import Graph, Node
+from ..ir.interpret import trace
+from ..quant.arithmetic import dequantize_array
+from ..quant.samples import load_samples
+from ..runner.compare import seeded_samples
+from ..runner.execute import trace_sequence
+from ..runner.learnt import boot
+from ..runner.project import Project
+from ..runner.protocol import Sample
+from ..toolchain.compile_c import build
+
+ORACLE = "oracle"
+Layers = Iterator[tuple[Node, tuple[Array, ...]]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """label: as the user named it. layers: every node of the graph with its outputs, per sample."""
+
+    label: str
+    graph: Graph
+    samples: int
+    layers: Callable[[int], Layers]
+
+
+def open_side(text: str, inputs: Path | None, limit: int, bind: Mapping[str, int]) -> Side:
+    """A side by its name: an ONNX model, a compiled project (its device), or `DIR:oracle`.
+
+    inputs: samples as `run` takes them; None: seeded ones of the project's inputs.
+    limit: this many samples at most, spread evenly.
+
+    Raises CompileError for what is neither, for a protected project, or a model without samples.
+    """
+    path, _, how = text.rpartition(":")
+    if not path or (how != ORACLE and Path(text).exists()):
+        path, how = text, ""
+    if how not in ("", ORACLE):
+        raise CompileError(f"{text!r} names no side", expected=f"MODEL.onnx, DIR or DIR:{ORACLE}")
+    if Path(path).is_dir():
+        return _project_side(text, Path(path), inputs, limit, on_device=not how)
+    if how:
+        raise CompileError(f"{path} is not a compiled project", expected=f"a folder before :{how}")
+    graph = import_model(path, bind=bind)
+    if inputs is None:
+        raise CompileError(
+            "an ONNX model is compared on samples of your own", expected="--input F.npz"
+        )
+    arrays = load_samples(inputs, graph, limit)
+    return _oracle(text, graph, arrays)
+
+
+def real_values(node: Node, index: int, array: Array) -> Array:
+    """An output of a node as float64; int8 dequantised."""
+    type_ = node.outputs[index].type
+    if type_.quant is not None and type_.dtype is not DType.FLOAT32:
+        return dequantize_array(array, type_).astype(np.float64)
+    return array.astype(np.float64)
+
+
+def _oracle(label: str, graph: Graph, arrays: list[Array]) -> Side:
+    return Side(label, graph, len(arrays[0]), lambda i: trace(graph, [a[i] for a in arrays]))
+
+
+def _project_side(
+    label: str, folder: Path, inputs: Path | None, limit: int, *, on_device: bool
+) -> Side:
+    if read_report(folder).trust is not None:
+        raise CompileError(
+            f"{folder} is protected: what its layers compute does not leave the device",
+            hint="compare the project that it was made from",
+        )
+    project = boot(folder)
+    graph = project.graph
+    arrays = seeded_samples(graph) if inputs is None else load_samples(inputs, graph, limit)
+    if not on_device:
+        return _oracle(label, graph, arrays)
+    build(project.folder, project.board, trace=True)
+    return Side(label, graph, len(arrays[0]), lambda i: _on_device(project, [a[i] for a in arrays]))
+
+
+def _on_device(project: Project, arrays: list[Array]) -> Layers:
+    graph = project.graph
+    commands = [*project.start, Sample(tuple(arrays))]
+    types = [*([] for _ in project.start), [v.type for v in graph.outputs]]
+    found: dict[int, list[Array]] = {}
+    for record in trace_sequence(project.elf(trace=True), project.board, types, commands):
+        outputs = found.setdefault(record.node, [])
+        type_ = graph.nodes[record.node].outputs[len(outputs)].type
+        dtype = type_.dtype.numpy.newbyteorder("<")
+        outputs.append(np.frombuffer(record.data, dtype).reshape(type_.shape))
+    for index, node in enumerate(graph.nodes):
+        yield node, tuple(found.get(index, ()))
