@@ -32,6 +32,7 @@ from tinsmith.toolchain.compile_c import build
 from tinsmith.train.scheme import Scheme, Update
 
 from .host_c import SANITIZE, WARNINGS
+from .own_models import compile_own
 from .shared import shared_models
 
 STEPS = 110
@@ -47,16 +48,7 @@ class Net:
     scheme: Scheme
 
     def compile(self, folder: Path, board: str, **options: object) -> CompiledProject:
-        source = paths.GRAPHS / self.name
-        return compile_model(
-            source / "model.onnx",
-            board=board,
-            out=folder,
-            calibrate=source / "calibration.npz",
-            train=self.scheme,
-            pictures=False,
-            **options,  # type: ignore[arg-type]
-        )
+        return compile_own(self.name, folder, board, train=self.scheme, **options)
 
     def samples(self, count: int = STEPS) -> tuple[dict[str, Array], Array]:
         data = np.load(paths.GRAPHS / self.name / "samples.npz")
@@ -292,10 +284,7 @@ def test_wrong_labels_are_refused(labels: Array, text: str, host: Path) -> None:
 
 
 def test_a_project_that_does_not_learn_says_so(tmp_path: Path) -> None:
-    compile_model(
-        paths.GRAPHS / "digits_dscnn" / "model.onnx", board="host", out=tmp_path,
-        calibrate=paths.GRAPHS / "digits_dscnn" / "calibration.npz", pictures=False,
-    )  # fmt: skip
+    compile_own("digits_dscnn", tmp_path, "host")
     with pytest.raises(CompileError, match="not a project that learns"):
         open_training(tmp_path)
     assert not isinstance(read_report(tmp_path).state_bytes, int)

@@ -30,20 +30,13 @@ from tinsmith.train.delta import decode_delta
 from tinsmith.train.labelled import read_labelled
 from tinsmith.train.scheme import Scheme, Update
 
+from .own_models import compile_own
+
 SCHEME = Scheme(update=(Update(node="*", bias=True), Update(last=4, weights=1.0)))
 
 
 def _compile(folder: Path, name: str, scheme: Scheme, board: str = "host") -> Path:
-    model = paths.GRAPHS / name
-    tinsmith.compile(
-        model / "model.onnx",
-        board=board,
-        out=folder,
-        calibrate=model / "calibration.npz",
-        train=scheme,
-        pictures=False,
-    )
-    return folder
+    return compile_own(name, folder, board, train=scheme).folder
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +217,7 @@ def test_bad_settings_are_refused(
 
 
 def test_a_project_that_does_not_learn_is_refused(data: Path, tmp_path: Path) -> None:
-    model = paths.GRAPHS / "digits_dscnn"
-    tinsmith.compile(
-        model / "model.onnx", board="host", out=tmp_path, calibrate=model / "calibration.npz"
-    )
+    compile_own("digits_dscnn", tmp_path, "host")
     done = _train(tmp_path, data)
     assert done.exit_code == 2
     assert "is not a project that learns" in done.stderr

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tinsmith
 from tinsmith import paths
 from tinsmith.errors import BadInput, CompileError
 from tinsmith.runner.execute import PowerCut
@@ -20,6 +19,7 @@ from tinsmith.train.delta import decode_delta, encode_delta
 from tinsmith.train.scheme import Scheme, Update
 
 from .host_c import SANITIZE, compile_c
+from .own_models import compile_own
 
 MODEL = paths.GRAPHS / "digits_dscnn"
 SCHEME = Scheme(update=(Update(last=2, bias=True, weights=0.25),))
@@ -28,15 +28,7 @@ SCHEME = Scheme(update=(Update(last=2, bias=True, weights=0.25),))
 def _compile(
     folder: Path, board: str, scheme: Scheme = SCHEME, name: str | None = None
 ) -> TrainingProject:
-    tinsmith.compile(
-        MODEL / "model.onnx",
-        board=board,
-        out=folder,
-        calibrate=MODEL / "calibration.npz",
-        train=scheme,
-        name=name,
-        pictures=False,
-    )
+    compile_own("digits_dscnn", folder, board, train=scheme, name=name)
     return open_training(folder)
 
 

@@ -12,7 +12,6 @@ import pytest
 from tinsmith import paths
 from tinsmith.ir.dtypes import Array
 from tinsmith.ir.graph import Value
-from tinsmith.pipeline import compile_model
 from tinsmith.runner.compare import verify
 from tinsmith.runner.execute import PowerCut
 from tinsmith.runner.learn import Settings, learn
@@ -21,22 +20,16 @@ from tinsmith.runner.training import open_training
 from tinsmith.train.scheme import Scheme, Update
 from tinsmith.trust.project import Protection
 
+from .own_models import compile_own
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that learns in both images: around the cut, and the layer at it."""
     folder = tmp_path_factory.mktemp("whole") / "project"
-    source = paths.GRAPHS / "digits_dscnn"
-    compile_model(
-        source / "model.onnx",
-        board="host",
-        out=folder,
-        calibrate=source / "calibration.npz",
-        train=Scheme(update=(Update(node="*blocks.1.*", bias=True, weights=1.0),)),
-        trust=Protection("withhold", "blocks.1.pointwise_relu6.q"),
-        pictures=False,
-    )
-    return folder
+    scheme = Scheme(update=(Update(node="*blocks.1.*", bias=True, weights=1.0),))
+    trust = Protection("withhold", "blocks.1.pointwise_relu6.q")
+    return compile_own("digits_dscnn", folder, "host", train=scheme, trust=trust).folder
 
 
 def test_it_learns_keeps_and_answers_as_the_simulator(project: Path, tmp_path: Path) -> None:

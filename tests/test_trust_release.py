@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 from tinsmith import cli, paths
 from tinsmith.codegen.report import read_report
 from tinsmith.machine.trust_zone import load_trust_zone
-from tinsmith.pipeline import compile_model
 from tinsmith.runner.compare import verify
 from tinsmith.trust import keys
 from tinsmith.trust.manifest import FILE, NONSECURE_IMAGE, SECURE_IMAGE
 from tinsmith.trust.project import Protection, protect_project
+
+from .own_models import compile_own
 
 SOURCE = paths.GRAPHS / "digits_dscnn"
 EMULATED, PHYSICAL = "mps2-an505", "nucleo-u575zi"
@@ -36,15 +37,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     @cache
     def get(board: str, release: bool) -> Path:
         if not release:
-            compile_model(
-                SOURCE / "model.onnx",
-                board=board,
-                out=root / board,
-                calibrate=SOURCE / "calibration.npz",
-                trust=Protection("withhold"),
-                pictures=False,
-            )
-            return root / board
+            trust = Protection("withhold")
+            return compile_own("digits_dscnn", root / board, board, trust=trust).folder
         out = root / f"{board}-release"
         plain, secret = get(board, False), root / "root.key"
         protect_project(plain, out, secret=secret, device="d", release=True, pictures=False)

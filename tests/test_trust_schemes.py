@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinsmith import paths
 from tinsmith.codegen.report import read_report
 from tinsmith.errors import CompileError
-from tinsmith.pipeline import compile_model
 from tinsmith.runner.training import train_steps
 from tinsmith.train.scheme import Scheme, Update
 from tinsmith.trust import keys
 from tinsmith.trust.project import protect_project
 
+from .own_models import compile_own
 from .test_trust_training import ALL, CASES, HOST, PART, Case
 
 
@@ -38,12 +37,8 @@ def test_the_cut_moves_to_where_the_scheme_is_legal(tmp_path: Path) -> None:
 
 def test_a_plain_project_that_learns_is_protected(tmp_path: Path) -> None:
     """The same steps as its own, and as those of the pair that was compiled as one."""
-    source = paths.GRAPHS / "digits_dscnn"
     plain, out = tmp_path / "plain", tmp_path / "protected"
-    compile_model(
-        source / "model.onnx", board=HOST, out=plain, train=CASES[5].scheme,
-        calibrate=source / "calibration.npz", pictures=False,
-    )  # fmt: skip
+    compile_own("digits_dscnn", plain, HOST, train=CASES[5].scheme)
     keys.new_secret(tmp_path / "root.key")
     protect_project(
         plain, out, secret=tmp_path / "root.key", device="d", mode="withhold", pictures=False

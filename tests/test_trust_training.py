@@ -37,6 +37,7 @@ from tinsmith.trust.learning_files import ORDERS_FILE
 from tinsmith.trust.manifest import SECURE_IMAGE
 from tinsmith.trust.project import Protection, protect_project
 
+from .own_models import compile_own
 from .shared import shared_models
 from .test_trust_secrets import base64_arrays, files, numbers, tables
 
@@ -60,16 +61,8 @@ class Case:
     steps: int = STEPS
 
     def compile(self, folder: Path, quota: int | None = None, cut: str | None = None) -> Path:
-        source = paths.GRAPHS / self.name
-        compile_model(
-            source / "model.onnx",
-            board=self.board,
-            out=folder,
-            calibrate=source / "calibration.npz",
-            train=self.scheme,
-            trust=Protection(self.mode, cut, quota),
-            pictures=False,
-        )
+        trust = Protection(self.mode, cut, quota)
+        compile_own(self.name, folder, self.board, train=self.scheme, trust=trust)
         return folder
 
     def samples(self, count: int = STEPS) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ from tinsmith.runner.project import open_project
 from tinsmith.toolchain.compile_c import firmware
 from tinsmith.toolchain.compilers import NDK_VARIABLE
 
+from .own_models import compile_own
 from .tvm_projects import compile_for, require
 
 X86 = ("x86_64-avx512-vnni", "x86_64-avx-vnni", "x86_64-avx2")
@@ -115,17 +116,7 @@ def test_threads_are_of_what_is_started_inside(monkeypatch: pytest.MonkeyPatch) 
 
 
 def _android(folder: Path) -> None:
-    from tinsmith import paths
-    from tinsmith.pipeline import compile_model
-
-    source = paths.GRAPHS / "digits_autoencoder"
-    compile_model(
-        source / "model.onnx",
-        board="android-arm64",
-        out=folder,
-        calibrate=source / "calibration.npz",
-        pictures=False,
-    )
+    compile_own("digits_autoencoder", folder, "android-arm64")
 
 
 def test_android_without_the_ndk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinsmith import paths
 from tinsmith.ir.dtypes import Array, DType
 from tinsmith.ir.graph import Graph
 from tinsmith.machine.board import Board, load_board
@@ -19,6 +18,7 @@ from tinsmith.runner.project import Project, open_project
 from tinsmith.runner.run import run_project
 from tinsmith.toolchain.programs import find_program
 
+from .own_models import compile_own
 from .shared import shared_models
 
 OWN = ("digits_dscnn", "digits_resnet", "digits_autoencoder")
@@ -41,12 +41,9 @@ def board_of(target: str) -> str:
 def compile_for(model: str, target: str, folder: Path, **options: Any) -> CompiledProject:
     """A model by name; int8 unless the options say otherwise."""
     if model in OWN:
-        source = paths.GRAPHS / model / "model.onnx"
-        if options.get("dtype") != "float32":
-            options = {"calibrate": paths.GRAPHS / model / "calibration.npz", **options}
-    else:
-        kind = "mlperf_tiny" if model in TINY else "mcu_nets"
-        source = shared_models() / kind / f"{model}_int8.onnx"
+        return compile_own(model, folder, board_of(target), cpu=target, **options)
+    kind = "mlperf_tiny" if model in TINY else "mcu_nets"
+    source = shared_models() / kind / f"{model}_int8.onnx"
     return compile_model(
         source, board=board_of(target), cpu=target, out=folder, pictures=False, **options
     )
