@@ -37,13 +37,15 @@ _API = (DRIVER / "kernel_model.c.in").read_text()
 @dataclass(frozen=True)
 class KernelModel:
     """`kernel` on the only node of `graph`. tight: which activation the output comes close to;
-    covered: which one the scratch does."""
+    covered: which one the scratch does. shift: where the first buffer starts, beside the alignment
+    of 8 that the arena has here."""
 
     name: str
     graph: Graph
     kernel: Kernel
     tight: int | None = None
     covered: int | None = None
+    shift: int = 0
 
     @property
     def node(self) -> Node:
@@ -73,7 +75,7 @@ class KernelModel:
         node, graph, call = self.node, self.graph, self.call
         offsets: dict[str, int] = {}
         guards: list[tuple[int, int]] = []
-        top = 0
+        top = self.shift
 
         def place(size: int, **inside: int) -> None:
             nonlocal top

@@ -35,31 +35,73 @@ class Uniform:
     shift: int
 
 
+@dataclass(frozen=True)
+class CommonShift:
+    """Channel c, its accumulator raised by `raise_by[c]` more bits, is requantised with
+    `multiplier[c]` and the one shift n = `total`. Where `constant`, the result is the same for all
+    accumulators: that of weights 0 and the raised start `value`. All arrays int64 [O]."""
+
+    total: int
+    raise_by: Array
+    multiplier: Array
+    constant: Array
+    value: Array
+
+    def offset(self, zero_point: int) -> int:
+        return (1 << (self.total - 33)) + (zero_point << (self.total - 32))
+
+
 def uniform(node: Node, graph: Graph) -> Uniform | None:
     """Of a lowered conv2d or dense node; None when no common shift is exact for all channels."""
+    w, bias = (graph.constant(v).astype(np.int64) for v in node.inputs[1:3])
+    axes = tuple(range(1, w.ndim))
+    shift = common_shift(node, graph, room=_bits(INT16_MAX // np.maximum(np.abs(w).max(axes), 1)))
+    if shift is None:
+        return None
+    scaled = np.where(shift.constant.reshape(-1, *[1] * len(axes)), 0, w)
+    scaled = scaled << shift.raise_by.reshape(-1, *[1] * len(axes))
+    start = (bias << shift.raise_by) - node.x.zero_point * scaled.sum(axes)
+    return Uniform(
+        scaled,
+        wrap32(np.where(shift.constant, shift.value, start)),
+        shift.multiplier.astype(np.int32),
+        shift.offset(node.y.zero_point),
+        shift.total - 32,
+    )
+
+
+def common_shift(
+    node: Node, graph: Graph, *, room: Array | None = None, raised: int = 0, lowest: int = MIN_SHIFT
+) -> CommonShift | None:
+    """Of a lowered conv2d or dense node; None when none is exact for all channels.
+
+    room: int64 [O], how many bits a channel may be raised beside what int32 allows. raised: bits
+    that all accumulators have been raised by already. lowest: the smallest total.
+    """
     w, bias, multiplier, shift = (graph.constant(v).astype(np.int64) for v in node.inputs[1:5])
     low, high = accumulator_bounds(w, bias, -128, 127, node.x.zero_point)
     first, last = (requantize(v, multiplier, shift) for v in (low, high))
     constant = (first == last) | (multiplier == 0)
-    n = np.where(constant, MIN_SHIFT, 31 - shift)
-    axes = tuple(range(1, w.ndim))
-    largest = np.where(constant, 1, np.maximum(np.abs(w).max(axes), 1))
-    reach = np.where(constant, 1, np.maximum(np.maximum(np.abs(low), np.abs(high)), 1))
-    room = np.minimum(_bits(INT16_MAX // largest), _bits(INT32_MAX // reach))
-    for total in _totals(n):
-        lowered = _lowered(total, n, multiplier, low, high)
-        if lowered is None or bool((total - n > room)[~constant].any()):
+    n = np.where(constant, lowest, 31 - shift + raised)
+    reach = np.where(constant, 1, np.maximum(np.maximum(np.abs(low), np.abs(high)), 1)) << raised
+    if int(reach.max()) > INT32_MAX:
+        return None
+    most = _bits(INT32_MAX // reach)
+    if room is not None:
+        most = np.minimum(most, room)
+    for total in _totals(n, lowest):
+        lowered = _lowered(total - raised, n - raised, multiplier, low, high)
+        if lowered is None or bool((total - n > most)[~constant].any()):
             continue
-        k = np.where(constant, 0, np.maximum(total - n, 0))
-        scaled = np.where(constant.reshape(-1, *[1] * len(axes)), 0, w)
-        scaled = scaled << k.reshape(-1, *[1] * len(axes))
-        start = (bias << k) - node.x.zero_point * scaled.sum(axes)
         # A channel that takes one value v: v·2^(N−30) · 2^30 is v·2^N.
         value = np.clip(first + node.y.zero_point, -128, 127) - node.y.zero_point
-        start = np.where(constant, value << max(0, total - 30), start)
-        multiplier = np.where(constant, 1 << min(30, total), lowered)
-        offset = (1 << (total - 33)) + (node.y.zero_point << (total - 32))
-        return Uniform(scaled, wrap32(start), multiplier.astype(np.int32), offset, total - 32)
+        return CommonShift(
+            total,
+            np.where(constant, 0, np.maximum(total - n, 0)),
+            np.where(constant, 1 << min(30, total), lowered),
+            constant,
+            value << max(0, total - 30),
+        )
     return None
 
 
@@ -73,11 +115,11 @@ def _bits(values: Array) -> Array:
     return np.array([int(v).bit_length() - 1 for v in values])
 
 
-def _totals(n: Array) -> Iterator[int]:
+def _totals(n: Array, lowest: int) -> Iterator[int]:
     """Values of N to try, the preferred one first."""
-    highest = max(int(n.max()), MIN_SHIFT)
+    highest = max(int(n.max()), lowest)
     preferred = highest + -highest % _PREFERRED_STEP
-    yield from (t for t in (preferred, *range(highest, MIN_SHIFT - 1, -1)) if t <= MAX_SHIFT - 2)
+    yield from (t for t in (preferred, *range(highest, lowest - 1, -1)) if t <= MAX_SHIFT - 2)
 
 
 def _lowered(total: int, n: Array, multiplier: Array, low: Array, high: Array) -> Array | None:

@@ -1,14 +1,10 @@
-"""3×3 convolutions of stride 1 through exact integer Winograd F(4×4, 3×3).
+"""3×3 convolutions of stride 1 through exact integer Winograd F(4×4, 3×3) (see `_winograd`).
 
-The matrices of the usual form are scaled row by row to integers: G by (4, 6, 6, 24, 24, 1), and
-what is missing to 24 goes to Aᵀ, whose rows are then divided by their common factor. So all of
-  U = G g Gᵀ (|U| ≤ 49·127), V = Bᵀ d B (|V| ≤ 68·255, d being x + 128), Z = A (U·V) Aᵀ
-is integer, U and V fit int16, and z = 9·2^(a_i + a_j)·acc at output (i, j), a = (3, 2, 1, 1).
-Everything after is modulo 2^32: z·(9⁻¹·2^(6 − a_i − a_j)) = 64·acc, whatever overflowed before.
-That is exact as long as 64·acc fits int32, which the bounds of the actual weights prove.
-
-A quarter of the multiplications, for weights of eight times their size in flash: 36 halves for 9
-bytes.
+A quarter of the multiplications. The transformed weights are 36 halves for 9 bytes: either they are
+in flash in that form, at eight times their size, or they are made of int8 weights at run time. As
+two channels' are made at a time, all tiles that use them must have their transformed inputs in
+scratch; or the tiles are taken in groups, and the weights are transformed once for each. Every
+number of groups is a kernel of its own: each doubling halves the scratch.
 """
 
 from __future__ import annotations
@@ -20,114 +16,151 @@ import numpy as np
 
 from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
-from ..geometry import Geometry, clamp_facts, conv_geometry
+from ..geometry import clamp_facts, conv_geometry
 from ..kernel import Constant, Kernel
-from ..packing import Epilogue, epilogue, quad_pairs, words_of_halves
-from ._uniform import INT16_MAX, wrap32
+from ..packing import MIN_SHIFT, quad_pairs, unroll, words_of_halves
+from ._uniform import INT16_MAX, CommonShift, common_shift
 from ._weights import FEATURES
+from ._winograd import (
+    G,
+    Tiling,
+    border_instructions,
+    channel_words,
+    filters,
+    has_windows,
+    int8_stream,
+    tiling,
+)
 
-TILE = 4
 INVERSE_OF_9 = 0x38E38E39  # modulo 2^32
-_G = np.array([[1, 0, 0], [-1, -1, -1], [-1, 1, -1], [1, 2, 4], [1, -2, 4], [0, 0, 1]], np.int64)
-_RAISED = 6  # the accumulator comes out as 2^6·acc
+_RAISED, _HELD = 6, 4  # bits of the outputs in the first row of a tile, and in the last two
 _MAX_CHANNELS = 128
-_INT8_LIMITS = (-128, 127)
+_MAX_SCRATCH = 32 * 1024
+_BODY = 12  # quads of inputs written out
 
 
-def _applies(node: Node, graph: Graph) -> bool:
-    g = conv_geometry(node)
-    return (
-        node.attrs.groups == 1
-        and node.x.shape[0] == 1
-        and g.kernel_h == g.kernel_w == 3
-        and g.stride_h == g.stride_w == g.dilation_h == g.dilation_w == 1
-        and g.in_c % 4 == 0
-        and 8 <= g.in_c <= _MAX_CHANNELS
-        and g.out_c % 2 == 0
-        and g.out_h % TILE == 0
-        and g.out_w % (2 * TILE) == 0
-        and node.attrs.q_clamp == _INT8_LIMITS
-        and _epilogue(node, graph) is not None
-    )
+def _shift(node: Node, graph: Graph) -> CommonShift | None:
+    return common_shift(node, graph, raised=_RAISED, lowest=MIN_SHIFT + _RAISED - _HELD)
 
 
-def _epilogue(node: Node, graph: Graph) -> Epilogue | None:
-    constants = epilogue(node, graph, _RAISED)
-    return constants if constants is not None and constants.scale_up == 0 else None
+def _bound(node: Node, graph: Graph) -> CommonShift:
+    shift = _shift(node, graph)
+    assert shift is not None, "applies() promised"
+    return shift
 
 
-def transformed(w: Array) -> Array:
-    """[O, 3, 3, I] int8 weights → [O, 36, I] int64."""
-    u = np.einsum("pi,oijc,qj->opqc", _G, w.astype(np.int64), _G)
+def _stride(in_c: int) -> int:
+    """Bytes of a position: two tiles' inputs, and four products."""
+    return 4 * in_c + 16
+
+
+def _unroll(in_c: int) -> int:
+    """Positions written out in the loop over them."""
+    return unroll(36, max(1, _BODY // (in_c // 4)))
+
+
+def stored(w: Array) -> Array:
+    """[O, 3, 3, I] weights → the words of U, with the factor 6 that the products at the outermost
+    positions need."""
+    g = np.diag([6, 1, 1, 1, 1, 6]) @ G
+    u = np.einsum("pi,oijc,qj->opqc", g, w, g).reshape(len(w), 36, w.shape[3])
     assert np.abs(u).max(initial=0) <= INT16_MAX
-    return u.reshape(len(w), 36, w.shape[3])
-
-
-def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    e = _epilogue(node, graph)
-    assert e is not None, "applies() promised"
-    w = graph.constant(node.inputs[1])
-    u = transformed(w)
     words = words_of_halves(*quad_pairs(u))  # [O, 36, I/2]
     words = words.reshape(len(w) // 2, 2, 36, -1, 2).transpose(0, 2, 3, 1, 4)
-    start = e.bias.astype(np.int64) - 128 * w.astype(np.int64).sum((1, 2, 3))
-    rows = [wrap32(start << _RAISED), e.multiplier, e.offset, e.shift]
-    return {
-        "stream": Constant(np.ravel(words)),
-        "channels": Constant(np.ravel(np.stack(rows, 1))),
-    }
+    return np.ravel(words)
 
 
-def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    del graph
-    g = conv_geometry(node)
-    quads = g.in_c // 4
-    return {
-        **vars(g),
-        "unroll": next(n for n in (6, 4, 3, 2, 1) if n * quads <= 24 or n == 1),
-        "inverse": INVERSE_OF_9,
-        **clamp_facts(node),
-    }
+def _kernel(name: str, groups: int | None) -> Kernel:
+    """groups: in how many the tiles are taken; None: pairs, one after the other, with weights that
+    are stored transformed."""
 
+    def group(tiles: Tiling) -> int:
+        return 1 if groups is None else -(-tiles.pairs // groups)
 
-def _scratch(node: Node, graph: Graph) -> int:
-    """V of two tiles, the products of two tiles and two channels, a patch with its border."""
-    del graph
-    in_c = conv_geometry(node).in_c
-    return 144 * in_c + 576 + 36 * in_c
+    def applies(node: Node, graph: Graph) -> bool:
+        if not has_windows(node, height=4, channels=_MAX_CHANNELS):
+            return False
+        pairs = tiling(conv_geometry(node)).pairs
+        return (
+            (groups is None or groups == 1 or 2 * groups <= pairs)
+            and scratch(node, graph) <= _MAX_SCRATCH
+            and _shift(node, graph) is not None
+        )
 
+    def view(node: Node, graph: Graph) -> Mapping[str, Any]:
+        g = conv_geometry(node)
+        tiles = tiling(g)
+        return {
+            **vars(g),
+            **vars(tiles),
+            "pairs": tiles.pairs,
+            "group": group(tiles),
+            "quads": g.in_c // 4,
+            "stride": _stride(g.in_c),
+            "unroll": _unroll(g.in_c),
+            "stored": groups is None,
+            "raised": groups is None,
+            "shift": _bound(node, graph).total - 32,
+            **clamp_facts(node),
+        }
 
-def _lead(node: Node, index: int) -> int | None:
-    """Rows are computed four at a time, of which the next four still need the last."""
-    return _band_lead(conv_geometry(node)) if index == 0 else None
+    def constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+        shift = _bound(node, graph)
+        w = filters(node, graph, shift)
+        words = channel_words(node, graph, shift, raised=_RAISED, held=_HELD, inverse=INVERSE_OF_9)
+        stream = stored(w) if groups is None else int8_stream(w)
+        return {"stream": Constant(stream), "channels": Constant(words)}
 
+    def scratch(node: Node, graph: Graph) -> int:
+        """Inputs and products of a group; and a patch with its border, in whose place the
+        transformed weights of two channels come later."""
+        del graph
+        g = conv_geometry(node)
+        other = 37 * g.in_c if groups is None else 144 * g.in_c
+        return group(tiling(g)) * 36 * _stride(g.in_c) + other
 
-def _band_lead(g: Geometry) -> int:
-    return max(
-        (oy + TILE) * g.out_row_bytes - min(max(oy - g.pad_top, 0), g.in_h) * g.row_bytes
-        for oy in range(0, g.out_h, TILE)
-    )
+    def lead(node: Node, index: int) -> int | None:
+        """All inputs of a group are read before its first output is written."""
+        if index != 0:
+            return None
+        g = conv_geometry(node)
+        spans = list(tiling(g).spans(g, group(tiling(g))))
+        rows = [row for row, _, _ in spans]
+        return max(
+            (end - min(rows[n:]) * g.row_bytes for n, (_, _, end) in enumerate(spans[:-1], 1)),
+            default=-node.x.bytes,
+        )
 
+    def instructions(node: Node, graph: Graph) -> float:
+        del graph
+        g = conv_geometry(node)
+        tiles, quads = tiling(g), g.in_c // 4
+        rounds = 36 // _unroll(g.in_c)
+        products = 36 * (10 * quads + 1) + 3 * rounds + 20
+        outputs = 2 * (2 * (260 if groups is None else 280) + 20)
+        inputs = 2 * (734 * quads + 50)
+        made = 0 if groups is None else -(-tiles.pairs // group(tiles)) * 69 * g.in_c * g.out_c
+        return (
+            tiles.pairs * (inputs + g.out_c / 2 * (products + outputs))
+            + tiles.border(g, 6) * border_instructions(g, 6)
+            + made
+        )
 
-def _instructions(node: Node, graph: Graph) -> float:
-    del graph
-    g = conv_geometry(node)
-    tiles = g.pixels // TILE**2
-    products = 36 * (10 * g.in_c // 4 + 4) + 20
-    return tiles * (g.in_c * 240 + 120 + g.out_c / 4 * (products + 4 * 330 + 20))
-
-
-KERNELS = (
-    Kernel(
-        name="conv2d_winograd_dsp",
+    return Kernel(
+        name=name,
         op="conv2d",
         template="targets/arm-dsp/kernels/conv2d_winograd.c.j2",
         features=FEATURES,
-        applies=_applies,
-        view=_view,
-        constants=_constants,
-        scratch_bytes=_scratch,
-        lead_bytes=_lead,
-        instructions=_instructions,
-    ),
+        applies=applies,
+        view=view,
+        constants=constants,
+        scratch_bytes=scratch,
+        lead_bytes=lead,
+        instructions=instructions,
+    )
+
+
+KERNELS = (
+    _kernel("conv2d_winograd_dsp", None),
+    *(_kernel(f"conv2d_winograd_int8_{n}_dsp", n) for n in (1, 2, 4, 8)),
 )
