@@ -8,7 +8,7 @@ the device's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -185,11 +185,6 @@ class SimulatedLearner:
     def take_back(self) -> None:
         self.trainer.restore(self._kept)
         self.trainer.forget()
-
-
-def named_state(trainer: Trainer) -> Mapping[str, Array]:
-    """The state by name."""
-    return {v.name: a for v, a in trainer.state.items()}
 
 
 def _check(value: Value, array: Array) -> None:

@@ -20,7 +20,6 @@ from .images import read_locked_training
 from .manifest import check_manifest
 
 STATE, DELTA = 2, 3  # TS_CHECK_STATE, TS_CHECK_DELTA
-TAG_BYTES = 36
 _DOMAIN = b"tinsmith update 1\0"
 _NUMBERS = struct.Struct("<4I")
 _SEQUENCE = struct.Struct("<I")

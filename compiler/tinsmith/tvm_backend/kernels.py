@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from networkx.utils import UnionFind
 
 from ..errors import InternalError
 from ..ir.dtypes import DType
@@ -53,10 +55,6 @@ class KernelLibrary:
             self._packed[use] = {n: _aligned(c) for n, c in rule.constants(site).items()}
         return self._packed[use]
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return tuple(self._functions)
-
     def code(self) -> bytes:
         """The object with all functions so far. Raises InternalError when one does not compile."""
         from .native import compile_object
@@ -89,18 +87,18 @@ def stored_with_offset(graph: Graph, isa: Isa) -> frozenset[Value]:
     """
     if not isa.storage_offset:
         return frozenset()
-    groups = _Groups()
+    groups: UnionFind[Value] = UnionFind()
     fixed = {*graph.inputs, *graph.outputs, *graph.storage, *graph.initializers}
     for node in graph.nodes:
         inside = (*graph.activations(node), *graph.results(node))
         if node.op.is_view or node.op.name == "concat":
-            groups.join(inside)
+            groups.union(*inside)
         if not node.op.is_view and rule_for(node, graph) is None:
             fixed.update(inside)
     values = {v for n in graph.nodes for v in (*graph.activations(n), *graph.results(n))}
     fixed |= {v for v in values if v.type.dtype is not DType.INT8}
-    banned = {groups.root(v) for v in fixed}
-    return frozenset(v for v in values if groups.root(v) not in banned)
+    banned = {groups[v] for v in fixed}
+    return frozenset(v for v in values if groups[v] not in banned)
 
 
 def tvm_kernels(library: KernelLibrary, stored: frozenset[Value]) -> list[Kernel]:
@@ -168,21 +166,3 @@ def _aligned(constant: Constant) -> Constant:
     if constant.array.nbytes < _ALIGNMENT or constant.alignment >= _ALIGNMENT:
         return constant
     return Constant(constant.array, _ALIGNMENT)
-
-
-class _Groups:
-    """Values that share a form."""
-
-    def __init__(self) -> None:
-        self._parent: dict[Value, Value] = {}
-
-    def root(self, value: Value) -> Value:
-        while value in self._parent:
-            value = self._parent[value]
-        return value
-
-    def join(self, values: Sequence[Value]) -> None:
-        for other in values[1:]:
-            first, second = self.root(values[0]), self.root(other)
-            if first != second:
-                self._parent[second] = first
