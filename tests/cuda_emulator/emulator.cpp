@@ -4,7 +4,8 @@
 // KERNELS names the source, KERNEL_LIST a header that lists KERNEL(name) for each of them.
 // The environment chooses what is emulated: TS_EMULATED_CAPABILITY ("9.0"), TS_EMULATED_DEVICES
 // ("1"), TS_EMULATED_GRAPHS ("1"), TS_EMULATED_ORDER ("forward", "backward": how threads take turns;
-// a missing barrier gives two different results).
+// a missing barrier gives two different results). Long: it is one library, threads and driver, whose
+// static state the driver's functions share.
 #include "cuda_shim.h"
 
 #include <setjmp.h>
