@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("numerics",),
     ("report_page",),
     ("pipeline",),
+    ("project_file",),
     ("peers",),
     ("commands",),
     ("cli",),
