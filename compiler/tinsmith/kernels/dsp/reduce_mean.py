@@ -6,42 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...ir.graph import Graph, Node
-from ..geometry import clamp_facts
 from ..kernel import Kernel
-from ..portable.reduce_mean import constants, view
+from ..portable.reduce_mean import constants, fits_lanes, lanes_view, lead_bytes
 from ._weights import FEATURES
 
-_PIXELS = 256  # whose sum of int8 fits an int16 half
 _BODY = 4  # pixels in the body of the loop
 
 
 def _applies(node: Node, graph: Graph) -> bool:
-    found = view(node, graph)
-    channels = node.x.shape[-1]
-    pixels = node.x.elements // channels
-    whole = found["outer"] == ((channels, 1),) and found["inner"] == ((pixels, channels),)
-    return whole and channels % 4 == 0 and pixels <= _PIXELS
+    return fits_lanes(node, graph, 4)
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    del graph
-    channels = node.x.shape[-1]
-    pixels = node.x.elements // channels
-    rounds, rest = divmod(pixels, _BODY)
-    return {
-        "channels": channels,
-        "pixels": pixels,
-        "body": _BODY,
-        "rounds": rounds,
-        "rest": rest,
-        **clamp_facts(node),
-    }
-
-
-def _lead(node: Node, index: int) -> int | None:
-    """In place: four channels are read before their means are written, below all that follow."""
-    del node
-    return 0 if index == 0 else None
+    facts = lanes_view(node, graph)
+    rounds, rest = divmod(facts["pixels"], _BODY)
+    return {**facts, "body": _BODY, "rounds": rounds, "rest": rest}
 
 
 def _instructions(node: Node, graph: Graph) -> float:
@@ -58,7 +37,7 @@ KERNELS = (
         applies=_applies,
         view=_view,
         constants=constants,
-        lead_bytes=_lead,
+        lead_bytes=lead_bytes,
         instructions=_instructions,
     ),
 )

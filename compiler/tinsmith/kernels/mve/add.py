@@ -8,6 +8,7 @@ from typing import Any
 from ...ir.graph import Graph, Node
 from ...quant.arithmetic import INT32_MAX
 from ..kernel import Kernel
+from ..portable._elementwise import in_place, is_plain
 from ._weights import FEATURES
 
 _FIRST_SHIFT, _SECOND_SHIFT = 16, 8  # of two narrowing shifts, at most
@@ -15,8 +16,7 @@ _FIRST_SHIFT, _SECOND_SHIFT = 16, 8  # of two narrowing shifts, at most
 
 def _applies(node: Node, graph: Graph) -> bool:
     attrs = node.attrs
-    whole = all(v.type.shape == node.y.shape and not graph.is_constant(v) for v in node.inputs)
-    if not whole or not 2 <= attrs.n <= _FIRST_SHIFT + _SECOND_SHIFT:
+    if not is_plain(node, graph) or not 2 <= attrs.n <= _FIRST_SHIFT + _SECOND_SHIFT:
         return False
     return 128 * (abs(attrs.a) + abs(attrs.b)) + abs(_offset(node)) <= INT32_MAX
 
@@ -48,12 +48,6 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     }
 
 
-def _lead(node: Node, index: int) -> int | None:
-    """In place: four elements are read before their four results are written."""
-    del node, index
-    return 0
-
-
 def _kernel(op: str) -> Kernel:
     return Kernel(
         name=f"{op}_mve",
@@ -62,7 +56,7 @@ def _kernel(op: str) -> Kernel:
         features=FEATURES,
         applies=_applies,
         view=_view,
-        lead_bytes=_lead,
+        lead_bytes=in_place,
         instructions=lambda node, graph: 2.0 * node.y.elements + 30.0,
     )
 

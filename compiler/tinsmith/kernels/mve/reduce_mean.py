@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ...ir.graph import Graph, Node
-from ..geometry import clamp_facts
 from ..kernel import Kernel
-from ..portable.reduce_mean import constants, view
+from ..portable.reduce_mean import constants, fits_lanes, lanes_view, lead_bytes
 from ._weights import FEATURES
-
-_PIXELS = 256  # whose sum of int8 fits an int16 lane
 
 
 def _applies(node: Node, graph: Graph) -> bool:
-    found = view(node, graph)
-    outer, inner = found["outer"], found["inner"]
-    channels = node.x.shape[-1]
-    return (
-        channels % 8 == 0
-        and outer == ((channels, 1),)
-        and inner == ((node.x.elements // channels, channels),)
-        and inner[0][0] <= _PIXELS
-    )
-
-
-def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    del graph
-    channels = node.x.shape[-1]
-    pixels = node.x.elements // channels
-    return {"channels": channels, "pixels": pixels, **clamp_facts(node)}
-
-
-def _lead(node: Node, index: int) -> int | None:
-    """In place: eight channels are read before their means are written, below all that follow."""
-    del node
-    return 0 if index == 0 else None
+    return fits_lanes(node, graph, 8)
 
 
 def _instructions(node: Node, graph: Graph) -> float:
@@ -52,9 +25,9 @@ KERNELS = (
         template="targets/arm-mve/kernels/reduce_mean.c.j2",
         features=FEATURES,
         applies=_applies,
-        view=_view,
+        view=lanes_view,
         constants=constants,
-        lead_bytes=_lead,
+        lead_bytes=lead_bytes,
         instructions=_instructions,
     ),
 )

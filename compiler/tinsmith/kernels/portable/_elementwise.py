@@ -54,6 +54,11 @@ def _index(counters: Sequence[str], steps: Sequence[int]) -> str:
     return " + ".join(terms) or "0"
 
 
+def is_plain(node: Node, graph: Graph) -> bool:
+    """Whether all operands are activations of the output's shape."""
+    return all(v.type.shape == node.y.shape and not graph.is_constant(v) for v in node.inputs)
+
+
 def binary_view(node: Node, graph: Graph) -> dict[str, Any]:
     """The nest of a two-operand node. The constant operand, if any, is called `operand`."""
     names: list[str] = []

@@ -13,6 +13,8 @@ from ..geometry import clamp_facts
 from ..kernel import Constant, Kernel
 from ._movement import strides_of
 
+_INT16_PIXELS = 256  # whose sum of int8 fits int16
+
 
 def view(node: Node, graph: Graph) -> Mapping[str, Any]:
     """outer, inner: (size, stride) of the kept and of the reduced axes, neighbours joined."""
@@ -36,6 +38,24 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "reduced": reduced_elements(node),
         **clamp_facts(node),
     }
+
+
+def fits_lanes(node: Node, graph: Graph, lanes: int) -> bool:
+    """Whether it is the mean over the pixels of each channel, of groups of `lanes` channels, and
+    the sums fit int16."""
+    found = view(node, graph)
+    channels = node.x.shape[-1]
+    pixels = node.x.elements // channels
+    whole = found["outer"] == ((channels, 1),) and found["inner"] == ((pixels, channels),)
+    return whole and channels % lanes == 0 and pixels <= _INT16_PIXELS
+
+
+def lanes_view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    """Of a kernel that sums groups of channels."""
+    del graph
+    channels = node.x.shape[-1]
+    pixels = node.x.elements // channels
+    return {"channels": channels, "pixels": pixels, **clamp_facts(node)}
 
 
 def constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
