@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from . import __version__
 from .commands import (
     analyze,
     attack,
+    build,
     compiling,
     demo,
     demo_training,
@@ -26,6 +28,7 @@ from .commands import (
 )
 from .commands.console import print_json, reported
 from .commands.doctor import diagnose
+from .commands.examples import epilog
 from .commands.options import AsJson, Bind, Model, sizes
 from .frontend.onnx_import import check_model
 from .machine.board import board_names, load_board
@@ -39,6 +42,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Registers a command under its function's name or another, with its examples."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        known = name or function.__name__
+        return app.command(known, epilog=epilog(known))(function)
+
+    return register
 
 
 def _print_version(wanted: bool) -> None:
@@ -58,7 +71,7 @@ def options(
     del version
 
 
-@app.command()
+@_command()
 @reported
 def check(model: Model, bind: Bind = None, json: AsJson = False) -> None:
     """Say whether every node of a model is supported; exit 1 when one is not."""
@@ -70,7 +83,7 @@ def check(model: Model, bind: Bind = None, json: AsJson = False) -> None:
     raise typer.Exit(1 if report.unsupported else 0)
 
 
-@app.command()
+@_command()
 @reported
 def boards(json: AsJson = False) -> None:
     """List the boards: memory, target, and what runs them."""
@@ -81,7 +94,7 @@ def boards(json: AsJson = False) -> None:
         show.boards(records)
 
 
-@app.command()
+@_command()
 @reported
 def targets(json: AsJson = False) -> None:
     """List the instruction sets."""
@@ -92,7 +105,7 @@ def targets(json: AsJson = False) -> None:
         show.targets(records)
 
 
-@app.command()
+@_command()
 @reported
 def ops(json: AsJson = False) -> None:
     """List the operators, and the ONNX operators that become them."""
@@ -103,7 +116,7 @@ def ops(json: AsJson = False) -> None:
         show.ops(records)
 
 
-@app.command()
+@_command()
 @reported
 def doctor(json: AsJson = False) -> None:
     """Look for compilers and emulators; say what to install. Exit 3 when something is missing."""
@@ -115,26 +128,27 @@ def doctor(json: AsJson = False) -> None:
     raise typer.Exit(3 if diagnosis.missing else 0)
 
 
-app.command()(analyze.analyze)
-app.command()(compiling.quantize)
-app.command("compile")(compiling.compile_)
-app.command()(protect.protect)
-app.command()(protect.seal)
-app.command()(protect.authorize)
-app.command()(protect.images)
-app.command()(attack.attack)
-app.command()(device.run)
-app.command()(device.bench)
-app.command()(profile.profile)
-app.command()(device.verify)
-app.command()(diff.diff)
-app.command()(report.report)
-app.command()(train.train)
-app.command("train-plan")(train_plan.train_plan)
-app.command()(tune.tune)
-app.command()(demo.demo)
-app.command("demo-training")(demo_training.demo_training)
-app.command("demo-trust")(demo_trust.demo_trust)
+_command()(analyze.analyze)
+_command()(compiling.quantize)
+_command("compile")(compiling.compile_)
+_command()(build.build)
+_command()(protect.protect)
+_command()(protect.seal)
+_command()(protect.authorize)
+_command()(protect.images)
+_command()(attack.attack)
+_command()(device.run)
+_command()(device.bench)
+_command()(profile.profile)
+_command()(device.verify)
+_command()(diff.diff)
+_command()(report.report)
+_command()(train.train)
+_command("train-plan")(train_plan.train_plan)
+_command()(tune.tune)
+_command()(demo.demo)
+_command("demo-training")(demo_training.demo_training)
+_command("demo-trust")(demo_trust.demo_trust)
 
 
 def main() -> None:
