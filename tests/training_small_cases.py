@@ -20,9 +20,18 @@ from .training_case import TrainingCase, make_case, rng_of
 F32, I32 = DType.FLOAT32, DType.INT32
 
 
+_QUANTIZED = (
+    (4, 4, 16, True),
+    (3, 5, 7, True),
+    (1, 1, 10, False),
+    (1, 3, 8, False),
+    (1, 1, 3, True),
+)  # height, width, channels, whether masked
+
+
 def quantize_cases() -> list[TrainingCase]:
     cases: list[TrainingCase] = []
-    for h, w, c, masked in ((4, 4, 16, True), (3, 5, 7, True), (1, 1, 10, False), (1, 1, 3, True)):
+    for h, w, c, masked in _QUANTIZED:
         rng = rng_of("quantize_gradient", f"{c}")
         factor = rng.uniform(1e-4, 1e-2, c).astype(np.float32)
         factor[c // 2] = 0
