@@ -94,7 +94,7 @@ def analysis_data(
 
 def analysis(program: Program, rows: Sequence[Mapping[str, Any]], board: str) -> None:
     """As a table; cycles where the core's are known, else instructions."""
-    known = any(r["estimated_cycles"] for r in rows)
+    known = all(r["estimated_cycles"] is not None for r in rows if r["kernel"])
     figures = ["macs", "constant_bytes", "scratch_bytes", "estimated_instructions"]
     columns = ["#", "op", "node", "kernel", "output", "MACs", "constants", "scratch", "est. instr."]
     if known:

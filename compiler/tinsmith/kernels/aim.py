@@ -46,10 +46,14 @@ class Aim:
         return FLASH_PRICE if self.objective == "flash" else 0.0
 
     def pin(self, node: Node) -> str | None:
-        """The kernel that the user wants for a node; rows of a node are that node's."""
-        own = node.name.split(".rows")[0]
-        names = (node.name, own, node.origin.onnx_name)
-        return next((self.pins[name] for name in names if name in self.pins), None)
+        """The kernel that the user wants for a node."""
+        return next((self.pins[name] for name in names_of(node) if name in self.pins), None)
+
+
+def names_of(node: Node) -> tuple[str, str, str]:
+    """By which a node can be meant: its own name, that of a node whose rows it computes, and that
+    of its ONNX node."""
+    return node.name, node.name.split(".rows")[0], node.origin.onnx_name
 
 
 BY_INSTRUCTIONS = Aim()

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import BadInput, CompileError
-from .aim import Aim
+from .aim import Aim, names_of
 from .select import Candidates, Selection
 
 
@@ -57,25 +57,24 @@ def write_overrides(path: Path, selection: Selection, title: str) -> None:
 
 def check_overrides(candidates: Candidates, aim: Aim) -> None:
     """Raises CompileError for a node that is not there or a kernel that it cannot have."""
-    known = [found[0].node for found in candidates.values()]
-    names = {n.name for n in known} | {n.origin.onnx_name for n in known}
-    names |= {n.name.split(".rows")[0] for n in known}
-    for name in aim.pins:
-        if name not in names:
+    found = list(candidates.values())
+    names = {n for each in found for n in names_of(each[0].node)}
+    for name, wanted in aim.pins.items():
+        meant = [each for each in found if name in names_of(each[0].node)]
+        if not meant:
             raise CompileError(
                 f"no node {name!r} runs a kernel",
                 expected=_some(difflib.get_close_matches(name, names, 5, 0.0)),
                 hint="`tinsmith analyze --write-kernels F.toml` names all of them",
                 where="select_kernels",
             )
-    for found in candidates.values():
-        wanted = aim.pin(found[0].node)
-        if wanted is not None and wanted not in [c.kernel.name for c in found]:
+        # Where the rows of a node are computed by several nodes, others only move them.
+        if not any(c.kernel.name == wanted for each in meant for c in each):
             raise CompileError(
                 f"kernel {wanted} cannot compute this node on this target",
-                node=str(found[0].node.origin),
-                expected=_some(c.kernel.name for c in found),
-                hint=f"change or leave out the line of {found[0].node.name!r}",
+                node=str(meant[0][0].node.origin),
+                expected=_some(c.kernel.name for c in meant[0]),
+                hint=f"change or leave out the line of {name!r}",
                 where="select_kernels",
             )
 
