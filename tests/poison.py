@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from tinsmith.codegen.emit import emit
 from tinsmith.codegen.program import Program
-from tinsmith.plan.model import MemoryPlan, Placed
+from tinsmith.plan.model import Buffer, MemoryPlan
 
 Span = tuple[int, int]  # [first, last) byte of the arena
 
@@ -65,14 +65,18 @@ def poisoned(program: Program) -> Mapping[str, str]:
 
 def dead_after(plan: MemoryPlan, step: int) -> tuple[Span, ...]:
     """The bytes that no buffer holds between this step and the next."""
-    return tuple(_gaps(sorted((p.offset, p.end) for p in plan.placed if _lasts(p, step)), plan))
+    by_name = {p.buffer.name: p.buffer for p in plan.placed if not p.buffer.is_scratch}
+    held = (p for p in plan.placed if _lasts(p.buffer, step, by_name))
+    return tuple(_gaps(sorted((p.offset, p.end) for p in held), plan))
 
 
-def _lasts(p: Placed, step: int) -> bool:
-    """Whether the buffer's bytes must survive from this step to the next. A part of a concatenation
-    lives on in the whole, which begins where the last part ends."""
-    b = p.buffer
-    return b.first <= step and (b.last > step or (b.host is not None and b.last == step))
+def _lasts(b: Buffer, step: int, by_name: Mapping[str, Buffer]) -> bool:
+    """Whether the buffer's bytes must survive from this step to the next. Those of a part do from
+    or until the step at which the whole is there."""
+    host = by_name[b.host] if b.host is not None else b
+    first = host.last if host.last < b.first else b.first
+    last = host.first if host.first > b.last else b.last
+    return first <= step < last
 
 
 def _gaps(held: list[Span], plan: MemoryPlan) -> Iterator[Span]:

@@ -40,7 +40,7 @@ def widening_net() -> Graph:
 
 
 def striped_net() -> Graph:
-    return replace(stripe_rows(bottleneck_net(3), 0.5), name="striped")
+    return replace(stripe_rows(bottleneck_net(3)), name="striped")
 
 
 NETS: tuple[Callable[[], Graph], ...] = (residual_net, widening_net, striped_net)

@@ -67,8 +67,7 @@ def schedule_model(
         if form is not graph and aim.objective != "ram" and not graph.updates:
             worth *= STRIPES_GAIN
             context.note(
-                f"layers of high resolution run in stripes of rows, to fit the RAM of {board.name}:"
-                f" {_macs(striped) - _macs(graph):,} MACs more"
+                f"layers of high resolution run in stripes of rows, to fit the RAM of {board.name}"
             )
         found.append((worth, program, list(context.notes)))
     if not found:
@@ -187,7 +186,3 @@ def _weighed(arena: int, value: float) -> float:
 
 def _above(arena: int, room: int | None) -> int:
     return max(0, arena - room) if room is not None else 0
-
-
-def _macs(graph: Graph) -> int:
-    return sum(n.op.macs(n) for n in graph.nodes)

@@ -19,6 +19,7 @@ from .live_ranges import (
     LeadOf,
     ScratchOf,
     concats_in_place,
+    in_place,
     is_view,
     legal_overlaps,
     live_buffers,
@@ -27,12 +28,12 @@ from .model import Buffer, MemoryPlan, Placed
 from .prove import Proof, prove
 from .search import search
 
-PLACEMENTS = 4000  # tried by the search; a budget that is not met gets four times as many again
+PLACEMENTS = 3000  # tried by the search; a budget that is not met gets four times as many again
 
 
 @dataclass(frozen=True)
 class _Result:
-    concats: frozenset[str]
+    laid_out: frozenset[str]
     buffers: tuple[Buffer, ...]
     problem: Problem
     bounds: Bounds
@@ -65,12 +66,11 @@ def plan_arena(
     `enough` does not count.
     """
     lead_of, scratch_of, scratch_lead_of = _facts(graph, calls)
-    candidates = [frozenset[str]()]
-    if concats := concats_in_place(graph, alignment):
-        candidates.insert(0, concats)
+    concats = concats_in_place(graph, alignment)
+    ways = (in_place(graph, alignment), concats, frozenset[str]())
     best: _Result | None = None
-    for concat in candidates:
-        buffers = live_buffers(graph, scratch_of, concat)
+    for laid_out in dict.fromkeys(ways):
+        buffers = live_buffers(graph, scratch_of, laid_out)
         overlaps = legal_overlaps(graph, buffers, lead_of, scratch_lead_of)
         bounds = lower_bounds(buffers, overlaps, len(graph.nodes), alignment)
         if best is not None and bounds.arena >= best.arena:
@@ -83,7 +83,7 @@ def plan_arena(
             found = prove(problem, found.offsets, found.arena, bounds.arena, enough=stop)
         if exact and found.arena > found.lower_bound:
             found = Proof(*solve_exact(problem, found.offsets, found.lower_bound, time_limit_s))
-        result = _Result(concat, buffers, problem, bounds, found)
+        result = _Result(laid_out, buffers, problem, bounds, found)
         best = result if best is None else _better(best, result)
     if best is None:
         raise InternalError("there is nothing to plan", where="plan_arena")
@@ -125,7 +125,7 @@ def _plan(graph: Graph, best: _Result) -> MemoryPlan:
     views = {n.name for n in graph.nodes if is_view(graph, n)}
     peak = min(max(best.bounds.peak_step, 0), len(graph.nodes) - 1)
     return MemoryPlan(
-        offsets={v: p.offset for p in placed for v in p.buffer.values},
+        offsets={v: p.offset + at for p in placed for v, at in p.buffer.placed_values},
         scratch={p.buffer.name: p.offset for p in placed if p.buffer.is_scratch},
         arena_bytes=arena,
         lower_bound_bytes=bound,
@@ -134,6 +134,6 @@ def _plan(graph: Graph, best: _Result) -> MemoryPlan:
         proved_optimal=arena == bound,
         peak_node=graph.nodes[peak].name if graph.nodes else "",
         peak_origin=str(graph.nodes[peak].origin) if graph.nodes else "",
-        in_place=best.concats | views,
+        in_place=best.laid_out | views,
         placed=placed,
     )

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import InternalError
 from ..ir.graph import Graph, Node, Value
 from ..kernels.kernel import InPlaceOnly, KernelCall
+from .check_state import StateCheck, label, wrong
 from .model import MemoryPlan
 
 _CALLER = "the caller"
@@ -49,7 +49,7 @@ def check_plan(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> N
     arena = _Arena(graph, plan)
     arena.check_numbers(by_node)
     arena.fill_inputs()
-    state = _State(graph)
+    state = StateCheck(graph)
     for node in graph.nodes:
         arena.run(node, by_node.get(node.name))
         state.run(node, by_node.get(node.name))
@@ -57,36 +57,6 @@ def check_plan(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> N
     for value in graph.outputs:
         if value not in graph.initializers:
             arena.read(value, _CALLER)
-
-
-class _State:
-    """The version that every state's bytes hold at the moment."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.holds = {old: old for old, _ in graph.updates}  # state → version
-        self.state_of = {old: old for old, _ in graph.updates}  # version → state
-
-    def run(self, node: Node, call: KernelCall | None) -> None:
-        known = call.kernel.state(node, self.graph).values() if call else ()
-        for value in node.inputs:
-            state = self.state_of.get(value)
-            if state is None:
-                continue
-            if self.holds[state] != value:
-                raise _wrong(f"state %{state.name} is %{self.holds[state].name} by now", node)
-            if value not in known:
-                raise _wrong(f"the kernel takes %{value.name} for a constant, but it changes", node)
-        for old, new in node.updates:
-            if old not in self.state_of:
-                raise _wrong(f"%{old.name} is updated, but it is not state", node)
-            self.holds[self.state_of[old]] = new
-            self.state_of[new] = self.state_of[old]
-
-    def finish(self) -> None:
-        for old, new in self.graph.updates:
-            if self.holds[old] != new:
-                raise _wrong(f"state %{old.name} ends as %{self.holds[old].name}, not %{new.name}")
 
 
 class _Arena:
@@ -100,9 +70,9 @@ class _Arena:
     def check_numbers(self, by_node: dict[str, KernelCall]) -> None:
         plan = self.plan
         if plan.order != tuple(n.name for n in self.graph.nodes):
-            raise _wrong("the plan is for another order of the nodes")
+            raise wrong("the plan is for another order of the nodes")
         if not 0 <= plan.lower_bound_bytes <= plan.arena_bytes:
-            raise _wrong(
+            raise wrong(
                 f"the lower bound {plan.lower_bound_bytes} is above the arena {plan.arena_bytes}"
             )
         sizes: list[tuple[str, int | None, int]] = [
@@ -116,14 +86,14 @@ class _Arena:
         ]
         for what, offset, size in sizes:
             if offset is None:
-                raise _wrong(f"{what} has no offset")
+                raise wrong(f"{what} has no offset")
             if offset < 0 or offset + size > plan.arena_bytes:
-                raise _wrong(
+                raise wrong(
                     f"{what} lies at {offset}…{offset + size}, "
                     f"outside the arena of {plan.arena_bytes} B"
                 )
             if offset % plan.alignment:
-                raise _wrong(f"{what} lies at {offset}, no multiple of {plan.alignment}")
+                raise wrong(f"{what} lies at {offset}, no multiple of {plan.alignment}")
 
     def made(self, node: Node) -> tuple[Value, ...]:
         """The outputs that belong into the arena: all but new versions of state."""
@@ -136,19 +106,23 @@ class _Arena:
             self.read(value, _CALLER)
 
     def run(self, node: Node, call: KernelCall | None) -> None:
-        name = _label(node)
+        name = label(node)
         sources = [
             (i, v)
             for i, v in enumerate(node.inputs)
             if v not in self.graph.initializers and v not in self.versions
         ]
+        if node.name in self.plan.in_place and node.op.name == "slice":
+            self.cut_out(node, [v for _, v in sources])  # the rest may have been overwritten
+            self.read(node.outputs[0], name)
+            return
         for _, value in sources:
             self.read(value, name)
         if node.name in self.plan.in_place:
             self.rename(node, [v for _, v in sources])
             return
         if call is None and (sources or not node.op.is_view):  # a view of a constant is copied
-            raise _wrong("a node without a kernel is not in place", node)
+            raise wrong("a node without a kernel is not in place", node)
         if call is not None:
             self.check_overlaps(node, call, sources)
         for value in self.made(node):
@@ -159,7 +133,7 @@ class _Arena:
     def check_overlaps(
         self, node: Node, call: KernelCall, sources: Sequence[tuple[int, Value]]
     ) -> None:
-        name = _label(node)
+        name = label(node)
         for value in self.made(node):
             for index, source in sources:
                 self.check_overlap(node, call, value, index, source)
@@ -170,7 +144,7 @@ class _Arena:
                 start = self.plan.offsets[value]
                 apart = at >= start + value.type.bytes or start >= at + call.scratch_bytes
                 if not apart and (lead is None or at > start - lead):
-                    raise _wrong(f"the scratch of {name} overlaps its own %{value.name}", node)
+                    raise wrong(f"the scratch of {name} overlaps its own %{value.name}", node)
             self.cover(_Paint(at, at + call.scratch_bytes, f"scratch of {name}", 0, name))
 
     def check_overlap(
@@ -181,19 +155,19 @@ class _Arena:
             return
         lead = call.kernel.lead_bytes(node, index)
         if lead is None or value != node.outputs[0]:
-            raise _wrong(
+            raise wrong(
                 f"the output %{value.name} at {out} overlaps the input %{source.name} at {at}, "
                 f"and kernel {call.kernel.name} forbids that",
                 node,
             )
         if isinstance(lead, InPlaceOnly) and out != at:
-            raise _wrong(
+            raise wrong(
                 f"the output %{value.name} at {out} overlaps the input %{source.name} at {at}: "
                 f"kernel {call.kernel.name} allows that only at the same place",
                 node,
             )
         if out > at - lead:
-            raise _wrong(
+            raise wrong(
                 f"the output %{value.name} at {out} is too close to the input %{source.name} "
                 f"at {at}: kernel {call.kernel.name} needs a lead of {lead}",
                 node,
@@ -206,7 +180,7 @@ class _Arena:
         pieces: list[_Piece] = []
         for source in sources:
             if self.plan.offsets[source] != at:
-                raise _wrong(
+                raise wrong(
                     f"%{source.name} at {self.plan.offsets[source]} is not where %{value.name} "
                     f"wants it, at {at}",
                     node,
@@ -214,9 +188,32 @@ class _Arena:
             at += source.type.bytes
             pieces += self.holds[source]
         if at != self.plan.offsets[value] + value.type.bytes or len(sources) != len(node.inputs):
-            raise _wrong(f"%{value.name} is not made of its inputs' bytes", node)
+            raise wrong(f"%{value.name} is not made of its inputs' bytes", node)
         if not (node.op.is_view or _is_plain_concat(node)):
-            raise _wrong(f"{node.op.name} cannot be in place without code", node)
+            raise wrong(f"{node.op.name} cannot be in place without code", node)
+        self.holds[value] = tuple(pieces)
+
+    def cut_out(self, node: Node, sources: Sequence[Value]) -> None:
+        """A slice without code: it must be where its elements are in its input."""
+        (value,) = node.outputs
+        skip = _bytes_before(node)
+        if skip is None or len(sources) != 1:
+            raise wrong("this slice cannot be in place without code", node)
+        start = self.plan.offsets[sources[0]]
+        if self.plan.offsets[value] != start + skip:
+            raise wrong(
+                f"%{value.name} at {self.plan.offsets[value]} is not where its elements are, "
+                f"{skip} bytes into %{sources[0].name} at {start}",
+                node,
+            )
+        end = skip + value.type.bytes
+        pieces: list[_Piece] = []
+        at = 0
+        for piece in self.holds[sources[0]]:
+            low, high = max(at, skip), min(at + piece.bytes, end)
+            if low < high:
+                pieces.append(_Piece(piece.content, piece.skip + low - at, high - low))
+            at += piece.bytes
         self.holds[value] = tuple(pieces)
 
     def write(self, value: Value, writer: str) -> None:
@@ -249,13 +246,13 @@ class _Arena:
                     piece.content,
                     piece.skip + low - at,
                 ):
-                    raise _wrong(
+                    raise wrong(
                         f"{reader} reads %{value.name}, whose bytes {low}…{high} "
                         f"were overwritten by {old.writer}"
                     )
                 found += high - low
             if found != piece.bytes:
-                raise _wrong(f"{reader} reads %{value.name}, which nobody wrote there")
+                raise wrong(f"{reader} reads %{value.name}, which nobody wrote there")
             at += piece.bytes
 
 
@@ -269,14 +266,13 @@ def _is_plain_concat(node: Node) -> bool:
     )
 
 
-def _label(node: Node) -> str:
-    return f"{node.op.name} %{node.name} ({node.origin})"
-
-
-def _wrong(text: str, node: Node | None = None) -> InternalError:
-    return InternalError(
-        f"the memory plan is wrong: {text}",
-        node=_label(node) if node else None,
-        hint="this is a defect of tinsmith: please report it with the model",
-        where="check_plan",
-    )
+def _bytes_before(node: Node) -> int | None:
+    """Bytes of a slice's input before its first element; None unless they all lie side by side."""
+    shape, attrs = node.x.shape, node.attrs
+    if len(attrs.axes) != 1 or attrs.steps != (1,) or node.x.quant != node.y.quant:
+        return None
+    axis = attrs.axes[0]
+    if any(d != 1 for d in shape[:axis]):
+        return None
+    row = node.x.bytes // shape[axis]
+    return int(attrs.starts[0]) * row

@@ -2,13 +2,15 @@
 
 Views (`op.is_view`) share the bytes of their input. A `concat` along its outermost axis longer than
 1 can be laid out in place: its inputs are then parts of its output from the start, and it needs no
-code.
+code. Nor does a `slice` of rows: its readers find them inside its input, and where all readers of a
+value are such slices its rows are dead as soon as the last slice that holds them is.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..ir.graph import Graph, Node, Value
@@ -25,26 +27,28 @@ def is_view(graph: Graph, node: Node) -> bool:
     return node.op.is_view and node.inputs[0] not in graph.initializers
 
 
-def alias_roots(graph: Graph) -> Mapping[Value, Value]:
+def alias_roots(graph: Graph, slices: frozenset[str] = frozenset()) -> Mapping[Value, Value]:
     """For every value in the arena the value whose bytes it is: itself unless it is a view.
 
-    State is not in the arena.
+    State is not in the arena. slices: in place, from `slices_in_place`; they count as views.
     """
     roots = {v: v for v in graph.inputs}
     for node in graph.nodes:
+        shares = is_view(graph, node) or (node.op.name == "slice" and node.name in slices)
         for value in graph.results(node):
-            roots[value] = roots[node.inputs[0]] if is_view(graph, node) else value
+            roots[value] = roots[node.inputs[0]] if shares else value
     return roots
 
 
 def live_buffers(
-    graph: Graph, scratch_of: ScratchOf, concats: frozenset[str] = frozenset()
+    graph: Graph, scratch_of: ScratchOf, laid_out: frozenset[str] = frozenset()
 ) -> tuple[Buffer, ...]:
     """The buffers of the arena in order of definition.
 
-    concats: names of `concat` nodes to lay out in place, from `concats_in_place`.
+    laid_out: names of `concat` and `slice` nodes to lay out in place, from `in_place`.
     """
-    roots = alias_roots(graph)
+    roots = alias_roots(graph, laid_out)
+    slices = {n.outputs[0]: n for n in graph.nodes if n.op.name == "slice" and n.name in laid_out}
     members: dict[Value, list[Value]] = {}
     for value, root in roots.items():
         members.setdefault(root, []).append(value)
@@ -66,6 +70,9 @@ def live_buffers(
             origin,
             is_input=first < 0,
             is_output=root in outputs,
+            starts=tuple(_start(slices[v]) if v in slices else 0 for v in members[root])
+            if not slices.keys().isdisjoint(members[root])
+            else (),
         )
 
     found = [buffer(v, -1, "") for v in dict.fromkeys(graph.inputs)]
@@ -77,15 +84,15 @@ def live_buffers(
                 )
             )
         found += [buffer(v, step, str(node.origin)) for v in graph.results(node) if roots[v] == v]
-    return _lay_out_parts(graph, found, concats)
+    return tuple(_lay_out_rows(graph, _lay_out_parts(graph, found, laid_out), laid_out))
 
 
 def _lay_out_parts(
-    graph: Graph, buffers: Sequence[Buffer], concats: frozenset[str]
+    graph: Graph, buffers: Sequence[Buffer], laid_out: frozenset[str]
 ) -> tuple[Buffer, ...]:
     parts: dict[str, tuple[str, int, int]] = {}
     for step, node in enumerate(graph.nodes):
-        if node.name in concats:
+        if node.op.name == "concat" and node.name in laid_out:
             start = 0
             for value in node.inputs:
                 parts[value.name] = (node.outputs[0].name, start, step - 1)
@@ -95,6 +102,88 @@ def _lay_out_parts(
         if b.is_scratch or b.name not in parts
         else replace(b, host=parts[b.name][0], start=parts[b.name][1], last=parts[b.name][2])
         for b in buffers
+    )
+
+
+def _lay_out_rows(
+    graph: Graph, buffers: Sequence[Buffer], laid_out: frozenset[str]
+) -> Iterator[Buffer]:
+    """A value that is read in slices is whole until the first of them; from then on each part of it
+    lives as long as a slice that holds it."""
+    steps = {n.name: k for k, n in enumerate(graph.nodes)}
+    slices: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        if node.op.name == "slice" and node.name in laid_out:
+            slices.setdefault(node.inputs[0].name, []).append(node)
+    for b in buffers:
+        held = slices.get(b.name, [])
+        if b.is_scratch or not held:
+            yield b
+            continue
+        first = min(steps[n.name] for n in held)
+        yield replace(b, last=first)
+        spans = [
+            (
+                _start(n),
+                _start(n) + n.y.bytes,
+                max((steps[u.name] for u in graph.consumers[n.outputs[0]]), default=steps[n.name]),
+            )
+            for n in held
+        ]
+        cuts = sorted({0, b.bytes, *(s[0] for s in spans), *(s[1] for s in spans)})
+        for start, end in itertools.pairwise(cuts):
+            last = max((s[2] for s in spans if s[0] <= start < s[1]), default=-1)
+            if last > first:
+                name = f"{b.name}[{start}:{end}]"
+                yield Buffer(
+                    name, end - start, first + 1, last, (), b.origin, host=b.name, start=start
+                )
+
+
+def _start(node: Node) -> int:
+    """Bytes before a slice of the outermost axis longer than 1, in its input."""
+    x = node.x
+    (axis,), (start,) = node.attrs.axes, node.attrs.starts
+    return start * x.bytes // x.shape[axis]
+
+
+def in_place(graph: Graph, alignment: int) -> frozenset[str]:
+    """Names of the `concat` and `slice` nodes that can be laid out in place."""
+    return concats_in_place(graph, alignment) | slices_in_place(graph, alignment)
+
+
+def slices_in_place(graph: Graph, alignment: int) -> frozenset[str]:
+    """Names of the `slice` nodes whose readers can find their input inside its input.
+
+    Each takes elements side by side of one axis, all axes before it having length 1, from a
+    multiple of `alignment` on; nobody but such slices reads the input, which is no output of the
+    graph and has no view; and nobody lays the slice out in a concatenation or views it.
+    """
+    whole: set[Value] = set(graph.outputs)
+    fitting: dict[Value, list[Node]] = {}
+    for node in graph.nodes:
+        if _is_rows(graph, node, alignment):
+            fitting.setdefault(node.inputs[0], []).append(node)
+        else:
+            whole.update(node.inputs)
+    return frozenset(n.name for x, nodes in fitting.items() if x not in whole for n in nodes)
+
+
+def _is_rows(graph: Graph, node: Node, alignment: int) -> bool:
+    if node.op.name != "slice" or len(node.attrs.axes) != 1:
+        return False
+    x, y = node.inputs[0], node.outputs[0]
+    (axis,) = node.attrs.axes
+    return (
+        x not in graph.initializers
+        and x not in graph.storage
+        and y not in graph.outputs
+        and node.attrs.steps == (1,)
+        and math.prod(x.type.shape[:axis]) == 1
+        and _start(node) % alignment == 0
+        and all(
+            u.op.name not in ("concat", "slice") and not u.op.is_view for u in graph.consumers[y]
+        )
     )
 
 
@@ -151,7 +240,7 @@ def legal_overlaps(
             if writer is None or is_view(graph, node):
                 continue
             for source, lead in _leads(node, index, leads_of).items():
-                if buffers[source].last == step:
+                if buffers[source].last == step and source != writer:
                     found[writer, source] = lead
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..ir.graph import Value
@@ -19,9 +19,11 @@ class Buffer:
 
     Attributes:
         name: of the value that defines the bytes, or of the node that uses the scratch.
-        values: that value, then its views. Empty for scratch.
+        values: that value, then its views. Empty for scratch, and for rows of a host.
+        starts: of each value, bytes from the start of the buffer; empty: all are 0.
         origin: the ONNX node that writes the bytes; empty for a graph input.
-        host: the buffer of a concatenation that this one is a part of, laid out in place.
+        host: the buffer that this one is a part of: of a concatenation laid out in place, before
+            that begins; or of a value whose slices are read in place, after the first of them.
         start: bytes from the start of `host`.
     """
 
@@ -36,6 +38,12 @@ class Buffer:
     is_scratch: bool = False
     host: str | None = None
     start: int = 0
+    starts: tuple[int, ...] = ()
+
+    @property
+    def placed_values(self) -> Iterator[tuple[Value, int]]:
+        """Every value and its start."""
+        return zip(self.values, self.starts or (0,) * len(self.values), strict=True)
 
     def live_at(self, step: int) -> bool:
         return self.first <= step <= self.last
@@ -74,7 +82,8 @@ class MemoryPlan:
         peak_node, peak_origin: name of the node at which the most bytes are live, and the ONNX
             node it came from; empty without nodes.
         in_place: names of nodes that need no code, their outputs being where they belong already:
-            views, and concatenations whose inputs were laid out inside the output.
+            views, concatenations whose inputs were laid out inside the output, and slices that are
+            read where they lie.
         placed: the same as rectangles, for checks of size and for pictures.
     """
 

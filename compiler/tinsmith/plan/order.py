@@ -16,7 +16,8 @@ from operator import or_
 
 from ..ir.graph import Graph, Node, Stage, Value
 from .bounds import shared_bytes
-from .live_ranges import LeadOf, ScratchOf, alias_roots, is_view
+from .chain import ALIGNMENT
+from .live_ranges import LeadOf, ScratchOf, alias_roots, in_place, is_view
 
 EXACT_STATES = 20_000  # sets of nodes the exact search may visit
 BEAM = 48
@@ -75,7 +76,8 @@ class _Model:
 
     @staticmethod
     def of(graph: Graph, scratch_of: ScratchOf, lead_of: LeadOf) -> _Model:
-        roots = alias_roots(graph)
+        laid_out = in_place(graph, ALIGNMENT)
+        roots = alias_roots(graph, laid_out)
         buffers = list(dict.fromkeys(roots.values()))
         number = {root: i for i, root in enumerate(buffers)}
         users = [0] * len(buffers)
@@ -93,13 +95,19 @@ class _Model:
             if value in roots:
                 users[number[roots[value]]] = -1
 
+        def lead(node: Node, position: int) -> int | None:
+            if node.name in laid_out:
+                return 0  # the parts of a concatenation are its bytes
+            producer = graph.producer.get(node.inputs[position])
+            sliced = producer is not None and producer.name in laid_out and _is_slice(producer)
+            return None if sliced else lead_of(node, position)
+
         def leads(node: Node) -> tuple[tuple[int, int], ...]:
             given: dict[int, list[int | None]] = {}
-            if not is_view(graph, node):
+            if not is_view(graph, node) and not (_is_slice(node) and node.name in laid_out):
                 for position, value in enumerate(node.inputs):
                     if value in roots:
-                        lead = lead_of(node, position)
-                        given.setdefault(number[roots[value]], []).append(lead)
+                        given.setdefault(number[roots[value]], []).append(lead(node, position))
             known = {b: [x for x in xs if x is not None] for b, xs in given.items()}
             return tuple((b, max(xs)) for b, xs in known.items() if len(xs) == len(given[b]))
 
@@ -154,6 +162,10 @@ class _Model:
 
     def ready(self, done: int) -> list[int]:
         return [k for k, needs in enumerate(self.needs) if not done >> k & 1 and not needs & ~done]
+
+
+def _is_slice(node: Node) -> bool:
+    return node.op.name == "slice"
 
 
 def _readers_of_state(graph: Graph) -> dict[Value, int]:

@@ -17,6 +17,7 @@ from .constraints import Problem
 
 PATIENCE = 60  # tries without a better arena before it starts from another order
 SHAKEN = 8  # clusters of the best order moved at random where it starts from that
+LARGE = (2, 4, 16)  # at least this part of the largest cluster
 NO_LIMIT = 1 << 62
 
 Offsets = tuple[int, ...]
@@ -114,7 +115,7 @@ class _Rules:
 
 def _starting_orders(problem: Problem) -> list[list[int]]:
     """By size, by bytes of neighbours in time, by size × lifetime, by lifetime, in time, against
-    time.
+    time; and the large ones against time, then the others by size.
 
     Against time lays an output down before its input, so that the input can start a lead above it.
     """
@@ -129,4 +130,13 @@ def _starting_orders(problem: Problem) -> list[list[int]]:
         sorted(every, key=lambda i: (-life[i], -size[i], i)),
         every,
         every[::-1],
+        *(_large_first(problem, share) for share in LARGE),
     ]
+
+
+def _large_first(problem: Problem, share: int) -> list[int]:
+    size = problem.bytes
+    large = [i for i in reversed(range(len(size))) if size[i] * share >= max(size)]
+    held = set(large)
+    others = (i for i in range(len(size)) if i not in held)
+    return large + sorted(others, key=lambda i: (-size[i], i))
