@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...ir.graph import Graph, Node
-from ..geometry import clamp_facts, is_single_pixel, row_lead
+from ..geometry import is_single_pixel, row_lead
 from ..kernel import Constant, Kernel
 from ._weights import FEATURES
 
@@ -54,7 +54,8 @@ def _facts(node: Node, step: int) -> dict[str, Any]:
         "padded": -(-k // step) * step,
         "rows": node.x.elements // k,
         "out_c": node.y.shape[-1],
-        **clamp_facts(node),
+        "q_min": node.attrs.q_clamp[0],
+        "q_max": node.attrs.q_clamp[1],
     }
 
 

@@ -1,12 +1,17 @@
-"""add and sub of two activations of one shape, eight elements per turn."""
+"""add and sub of two activations of one shape, eight elements per turn.
+
+Factors and size are data, so that sums of any size share the function.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ...ir.graph import Graph, Node
-from ..kernel import Kernel
+from ..kernel import Constant, Kernel
 from ._loops import loop
 from ._weights import FEATURES
 
@@ -20,17 +25,25 @@ def _applies(node: Node, graph: Graph) -> bool:
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     del graph
-    attrs = node.attrs
+    attrs, elements = node.attrs, node.y.elements
+    form = loop(elements // 8, _MAX_BODY)
     return {
-        **loop(node.y.elements // 8, _MAX_BODY),
-        "elements": node.y.elements,
-        "a": attrs.a,
-        "b": attrs.b,
-        "c": attrs.c,
+        "rest": form["rest"],
+        "body": form["body"],
+        "loops": form["rounds"] > 1,
+        "elements": elements if elements % 8 else 0,
         "n": attrs.n,
         "q_min": attrs.q_clamp[0],
         "q_max": attrs.q_clamp[1],
     }
+
+
+def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+    """{a, b, c}, and the bytes that the loop writes."""
+    del graph
+    attrs, form = node.attrs, loop(node.y.elements // 8, _MAX_BODY)
+    looped = form["rounds"] * form["body"] * 8
+    return {"factors": Constant(np.array([attrs.a, attrs.b, attrs.c, looped], np.int32))}
 
 
 def _lead(node: Node, index: int) -> int | None:
@@ -53,6 +66,7 @@ KERNELS = tuple(
         features=FEATURES,
         applies=_applies,
         view=_view,
+        constants=_constants,
         lead_bytes=_lead,
         instructions=_instructions,
     )

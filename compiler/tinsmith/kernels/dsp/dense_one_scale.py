@@ -44,10 +44,13 @@ def _sizes(node: Node) -> tuple[int, int, int]:
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     rows, k_quads, _ = _sizes(node)
     body = unroll(k_quads, _MAX_UNROLL)
+    whole = rows == 1 and node.x.shape[-1] % 4 == 0
+    shared = whole and node.y.shape[-1] % 4 == 0  # the code is the same for all sizes
     return {
+        **({"k": 0, "padded": 0, "out_c": 0} if shared else {}),
         "unroll": body,
         "loops": body < k_quads or body == _MAX_UNROLL,
-        "rows_are_whole": rows == 1 and node.x.shape[-1] % 4 == 0,
+        "rows_are_whole": whole,
         "radix": is_radix(node, graph),
         "scale_up": bound_epilogue(node, graph).scale_up,
     }

@@ -30,15 +30,17 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     k, out_c = node.x.shape[-1], node.y.shape[-1]
     rows, chunks = node.x.elements // k, -(-k // 16)
     body = unroll(chunks, _MAX_UNROLL)
+    whole_row = rows == 1 and k % 16 == 0 and k > _SHORT
+    shared = whole_row and out_c % 8 == 0  # the code is the same for all sizes
     return {
-        "k": k,
-        "chunks": chunks,
+        "k": 0 if shared else k,
+        "chunks": 0 if shared else chunks,
+        "out_c": 0 if shared else out_c,
         "unroll": body,
         "loops": body < chunks or body == _MAX_UNROLL,
-        "whole_row": rows == 1 and k % 16 == 0 and k > _SHORT,
+        "whole_row": whole_row,
         "one_scale": _has_one_scale(node, graph),
         "rows": rows,
-        "out_c": out_c,
         "scale_up": bound_channels(node, graph).scale_up,
         **clamp_facts(node),
     }
