@@ -1,7 +1,9 @@
 """First layers: convolution of few channels over input lines that were widened once.
 
 Windows of neighbouring pixels overlap in a line of halves, so a pair of pixels reads `reach + step`
-words of it: what one pixel needs, and how far the next one is.
+words of it: what one pixel needs, and how far the other one is. Where neighbours lie an odd number
+of halves apart, the pairs are of every second pixel, and there are two copies of a line, the second
+of which begins a half later: so all windows begin at words.
 """
 
 from __future__ import annotations
@@ -30,10 +32,8 @@ def _applies(node: Node, graph: Graph) -> bool:
         and node.x.shape[0] == 1
         and g.dilation_h == g.dilation_w == 1
         and g.out_c % 2 == 0
-        and g.out_c + 1 <= MAX_STORE_OFFSET
+        and 2 * g.out_c + 1 <= MAX_STORE_OFFSET
         and g.out_w > 1
-        and g.stride_w * g.in_c % 2 == 0
-        and g.pad_left * g.in_c % 2 == 0
         and _reach(g) * g.kernel_h <= _MAX_WORDS
         and _steps(_reach(g), _step(g)) is not None
         and uniform(node, graph) is not None
@@ -45,15 +45,26 @@ def _reach(g: Geometry) -> int:
     return -(-g.kernel_w * g.in_c // 2)
 
 
+def _phases(g: Geometry) -> int:
+    """Copies of a line."""
+    return 1 + g.stride_w * g.in_c % 2
+
+
 def _step(g: Geometry) -> int:
-    """Words from a pixel's window to the next one's."""
-    return g.stride_w * g.in_c // 2
+    """Words from a pixel's window to that of the other one of its pair."""
+    return _phases(g) * g.stride_w * g.in_c // 2
 
 
 def _line_words(g: Geometry) -> int:
     """As many as are filled, and as the windows of an even number of pixels read."""
     filled = -(-(g.pad_left + g.in_w) * g.in_c // 2)
-    return max(filled, (g.out_w + g.out_w % 2 - 1) * _step(g) + _reach(g))
+    pairs = -(-g.out_w // (2 * _phases(g)))
+    return max(filled, _first(g, _phases(g) - 1) + (2 * pairs - 1) * _step(g) + _reach(g))
+
+
+def _first(g: Geometry, phase: int) -> int:
+    """The word of its copy at which the window of pixel `phase` begins."""
+    return phase * (g.stride_w * g.in_c - 1) // 2
 
 
 def _steps(reach: int, step: int) -> tuple[tuple[Any, ...], ...] | None:
@@ -103,6 +114,8 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "reach": _reach(g),
         "step": _step(g),
         "line_words": _line_words(g),
+        "phases": _phases(g),
+        "starts": tuple(_first(g, phase) for phase in range(_phases(g))),
         "overlap": max(0, g.kernel_h - g.stride_h),
         "stream_bytes": g.out_c // 2 * (2 * g.kernel_h * _reach(g) + 4) * 4,
         "shift": form.shift,
@@ -114,7 +127,8 @@ def _scratch(node: Node, graph: Graph) -> int:
     """The lines of a window, and two pixels' outputs where their number is odd."""
     del graph
     g = conv_geometry(node)
-    return g.kernel_h * _line_words(g) * 4 + (2 * g.out_c if g.out_w % 2 else 0)
+    rest = (_phases(g) + 1) * g.out_c if g.out_w % (2 * _phases(g)) else 0
+    return g.kernel_h * _phases(g) * _line_words(g) * 4 + rest
 
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
@@ -149,9 +163,9 @@ def _instructions(node: Node, graph: Graph) -> float:
     assert steps is not None, "applies() promised"
     block = g.out_c // 2 * (g.kernel_h * (len(steps) + 1) + 21) + 8
     fresh = min(g.kernel_h, g.stride_h)
-    line = 1.4 * g.in_w * g.in_c + 40
-    copied = (g.kernel_h - fresh) * _line_words(g) * 0.75
-    return g.out_h * (-(-g.out_w // 2) * block + fresh * line + copied + 40)
+    line = _phases(g) * (1.4 * g.in_w * g.in_c + 40)
+    copied = (g.kernel_h - fresh) * _phases(g) * _line_words(g) * 0.75
+    return g.out_h * (-(-g.out_w // 2) * block + fresh * line + copied + 40 * _phases(g))
 
 
 KERNELS = (
