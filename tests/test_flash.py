@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tinsmith.ir.graph import Graph, Value
 from tinsmith.kernels import registry
 from tinsmith.kernels.kernel import KernelCall
 from tinsmith.machine.board import load_board
+from tinsmith.runner.bench import bench
 from tinsmith.runner.compare import verify
 from tinsmith.toolchain.flash_parts import flash_parts
 from tinsmith.toolchain.sizes import contributions
@@ -28,6 +30,7 @@ from tinsmith.toolchain.stack import worst_case_stack
 
 from .firmware import compile_project
 from .int8_nets import Int8Net
+from .shared import shared_models
 
 BOARDS = (
     "microbit",
@@ -135,3 +138,21 @@ def test_a_stack_pointer_moved_by_a_register_is_refused(tmp_path: Path) -> None:
     subprocess.run([board.target.cc, *flags, "a.c", "-o", "a.elf"], cwd=tmp_path, check=True)
     with pytest.raises(InternalError, match=r"frame of f has no fixed size: add.* sp, sp, r0"):
         worst_case_stack(tmp_path / "a.elf", board, "g")
+
+
+BASELINES = Path(__file__).parent / "benchmarks" / "baselines.toml"
+# Instructions of an inference that the small form may take on a Cortex-M7.
+AT_MOST = {"kws": 2_700_000, "vww": 4_600_000, "ic": 7_000_000, "ad": 270_000}
+
+
+@pytest.mark.parametrize("name", AT_MOST)
+def test_less_flash_than_cmsis_nn_called_ahead_of_time(name: str, tmp_path: Path) -> None:
+    """Its whole ELF, harness included, like ours; at int8 size and still fast."""
+    model = shared_models() / "mlperf_tiny" / f"{name}_int8.onnx"
+    tinsmith.compile(model, board="mps2-an500", out=tmp_path, optimize="flash")
+    report = bench(tmp_path)
+    baseline = tomllib.loads(BASELINES.read_text())[name]["ahead_of_time_flash_bytes"]
+    assert report.flash_bytes is not None
+    assert report.flash_bytes < baseline
+    assert report.instructions_per_inference is not None
+    assert report.instructions_per_inference <= AT_MOST[name]
