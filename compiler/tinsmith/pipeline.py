@@ -173,7 +173,8 @@ def compile_model(
         for_device = development_device()
         report = write_protected(
             folder, program.graph, machine, trust, for_device, context,
-            learning=learning, sample=program.sample, ram=ram, flash=flash, pictures=pictures,
+            learning=learning, sample=program.sample, ram=ram, flash=flash, aim=aim,
+            pictures=pictures,
         )  # fmt: skip
         return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))
     with context.step("emit"):
@@ -194,6 +195,7 @@ def compile_model(
             train=program.train.graph if program.train else None,
         )
     report = _report(program, machine, weights_bytes, built, context)
+    report.optimize, report.pinned_kernels = aim.objective, dict(aim.pins)
     write_report(folder, report)
     return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))
 

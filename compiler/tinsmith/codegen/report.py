@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -11,6 +12,7 @@ from ..errors import CompileError
 from ..ir.dtypes import DType, TensorType
 from ..ir.graph import Graph, Node, Value
 from ..ir.printer import graph_hash
+from ..kernels.aim import Aim, Objective
 from ..kernels.kernel import KernelCall
 from ..plan.model import MemoryPlan
 from .program import Program
@@ -26,6 +28,7 @@ __all__ = [
     "Report",
     "TrustReport",
     "add_training",
+    "aim_of",
     "make_report",
     "read_report",
     "report_text",
@@ -33,6 +36,11 @@ __all__ = [
 ]
 
 FILE = "report.json"
+
+
+def aim_of(report: Report) -> Aim:
+    """What the kernels of a project were chosen for, to choose those of its parts alike."""
+    return Aim(cast(Objective, report.optimize), pins=report.pinned_kernels)
 
 
 def make_report(

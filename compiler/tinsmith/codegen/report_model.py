@@ -129,6 +129,8 @@ class Report(msgspec.Struct, kw_only=True):
     model's part of it; flash: where it goes, None on the host. ram_bytes: arena, data and bss.
     stack_bytes: the deepest use.
 
+    optimize: what kernels were chosen for; pinned_kernels: those that were given, by node.
+
     Of a board whose kernels come from TVM: kernels_bytes, code and constants of the object that TVM
     compiled. After `bench` on a machine of the board's kind: latency_us, the median time of one
     inference, with latency_threads threads.
@@ -187,6 +189,8 @@ class Report(msgspec.Struct, kw_only=True):
     train_nodes: tuple[NodeReport, ...] = ()
     train_ram_bytes: int | None = None
     train_step_instructions: int | None = None
+    optimize: str = "instructions"
+    pinned_kernels: dict[str, str] = {}
     trust: TrustReport | None = None
     secure_flash_bytes: int | None = None
     secure_ram_bytes: int | None = None

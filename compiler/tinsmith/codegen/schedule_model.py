@@ -19,6 +19,7 @@ from ..machine.board import Board
 from ..pass_manager import PassContext
 from ..plan.fit import fit
 from ..plan.stripes import stripe_rows
+from ..tvm_backend.kernels import KernelLibrary
 from .choices import Choices
 from .program import Program
 from .schedule import schedule
@@ -76,6 +77,22 @@ def schedule_model(
     return program
 
 
+def schedule_part(
+    graph: Graph,
+    board: Board,
+    context: PassContext,
+    aim: Aim,
+    *,
+    library: KernelLibrary | None = None,
+) -> Program:
+    """One program of several on a board, whose memory they share: as it is, without a budget.
+
+    library: where TVM's kernels for this board go. Raises as `schedule_model`.
+    """
+    choices = Choices.of(graph, board, aim, library=library)
+    return _Attempt(graph, board, None, False, context, aim).planned(choices, None, 0)
+
+
 def _striped(graph: Graph, context: PassContext) -> Graph:
     with context.step("stripe_rows"):
         return stripe_rows(graph)
@@ -103,12 +120,12 @@ class _Attempt:
         )
         check_overrides(inference.candidates, self.aim)
         if not training:
-            program = self._planned(inference, room, cuts)
+            program = self.planned(inference, room, cuts)
         else:
             choices = Choices.of(
                 self.graph, self.board, self.aim, library=inference.library, cuda=inference.cuda
             )
-            train = self._planned(choices, room, cuts)
+            train = self.planned(choices, room, cuts)
             if self.aim.objective == "ram":  # one arena serves both
                 room = min(room or train.arena_bytes, train.arena_bytes)
             program = replace(self._fitted(inference, room, cuts), train=train)
@@ -117,7 +134,8 @@ class _Attempt:
                 fit(part.plan, self.ram_budget, other_ram_bytes=other, board=self.board.name)
         return program
 
-    def _planned(self, choices: Choices, room: int | None, cuts: int) -> Program:
+    def planned(self, choices: Choices, room: int | None, cuts: int) -> Program:
+        """One program. room: bytes for its arena; None: any."""
         if self.aim.objective == "ram":
             return self._smallest(choices, room)
         return self._fitted(choices, room, cuts)

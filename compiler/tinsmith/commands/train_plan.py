@@ -9,11 +9,12 @@ from typing import Annotated, cast, get_args
 import typer
 
 from ..errors import CompileError
+from ..kernels.aim import Objective
 from ..train.scheme import Rule
 from ..train_plan.plan import Settings, TrainingPlan, plan_training
 from ..train_plan.report import DATA, PICTURE, SCHEME, plan_data, write_plan
 from .console import err, out, print_json, progress, reported, table
-from .options import AsJson, Bind, Board, Model, Samples, sizes
+from .options import AsJson, Bind, Board, Model, Optimize, Samples, sizes
 
 Labelled = typer.Option(metavar="F.npz", help="samples x with their label")
 
@@ -47,6 +48,7 @@ def train_plan(
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="a Dask cluster, in place of --jobs")
     ] = None,
+    optimize: Optimize = "instructions",
     calibrate: Samples = None,
     bind: Bind = None,
     output: Annotated[
@@ -69,6 +71,7 @@ def train_plan(
             classes=classes,
             rule=cast(Rule, rule),
             time_budget=time_budget,
+            optimize=cast(Objective, optimize),
             calibrate=calibrate,
             bind=sizes(bind),
             settings=settings,

@@ -19,7 +19,8 @@ from ..codegen.project import (
     read_training_graph,
     write_project,
 )
-from ..codegen.schedule import schedule
+from ..codegen.report import aim_of, read_report
+from ..codegen.schedule_model import schedule_part
 from ..ir.graph import Stage
 from ..pass_manager import PassContext
 from ..toolchain.firmware import build_firmware
@@ -34,11 +35,13 @@ def unprotected(project: Project) -> Generator[Project]:
         folder = Path(temporary)
         context, learns = PassContext(), bool(project.graph.updates)
         graph = replace(project.graph, stage=Stage.TRAINING if learns else Stage.QUANTIZED)
-        program = schedule(graph, project.board, None, False, context)
+        aim = aim_of(read_report(project.folder))
+        program = schedule_part(graph, project.board, context, aim)
         train = None
         if learns:
             graph = replace(read_training_graph(project.folder), stage=Stage.TRAINING)
-            program = replace(program, train=schedule(graph, project.board, None, False, context))
+            train_program = schedule_part(graph, project.board, context, aim)
+            program = replace(program, train=train_program)
             train = program.train.graph if program.train else None
         write_project(folder, program)
         build_firmware(folder, program.graph, project.board, train=train)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..codegen.choices import Choices
 from ..codegen.program import Program
 from ..codegen.schedule import schedule
 from ..codegen.state import StateBlock
 from ..codegen.training import inference_graph
 from ..errors import CompileError
 from ..ir.graph import Graph
+from ..kernels.aim import BY_INSTRUCTIONS, Aim
 from ..machine.board import Board
 from ..pass_manager import PassContext
 from ..plan.stripes import stripe_rows
@@ -79,8 +81,10 @@ class Planner:
         planned: how many plans were made.
     """
 
-    def __init__(self, quantized: Graph, board: Board, budget: Budget) -> None:
-        self.quantized, self.board, self.budget = quantized, board, budget
+    def __init__(
+        self, quantized: Graph, board: Board, budget: Budget, aim: Aim = BY_INSTRUCTIONS
+    ) -> None:
+        self.quantized, self.board, self.budget, self.aim = quantized, board, budget, aim
         self.planned = 0
         self._known: dict[Scheme, Cost] = {}
         self._drafts: dict[Scheme, _Draft] = {}
@@ -129,16 +133,28 @@ class Planner:
             self._inference_arena = self._inference_arena or inference.arena_bytes
         enough = max(inference.arena_bytes, self._inference_arena)
         training = self._schedule(graph, enough, room)
-        runs = (c for c in training.calls if c.node.name not in training.plan.in_place)
+        chosen = training.selection.chosen if training.selection else ()
+        runs = (c for c in chosen if c.node.name not in training.plan.in_place)
         cost = Cost(
             arena_bytes=max(training.plan.arena_bytes, inference.arena_bytes),
             state_bytes=state,
             stack_bytes=self.board.stack_bytes,
-            instructions=round(sum(c.kernel.instructions(c.node, training.graph) for c in runs)),
+            instructions=round(sum(c.cost.instructions for c in runs)),
         )
         least = max(training.plan.lower_bound_bytes, inference.lower_bound_bytes)
         return _Draft(cost, besides + least)
 
     def _schedule(self, graph: Graph, enough: int, room: int | None) -> Program:
         """enough: bytes of an arena that need not be smaller."""
-        return schedule(graph, self.board, None, False, PassContext(), enough=enough, room=room)
+        choices = Choices.of(graph, self.board, self.aim)
+        return schedule(
+            graph,
+            self.board,
+            None,
+            False,
+            PassContext(),
+            enough=enough,
+            room=room,
+            choices=choices,
+            limit=choices.least_bytes if self.aim.objective == "ram" else None,
+        )

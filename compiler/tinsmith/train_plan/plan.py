@@ -15,6 +15,7 @@ from ..errors import CompileError, DoesNotFit
 from ..frontend.model_file import ModelSource
 from ..ir.graph import Graph, Stage
 from ..ir.printer import print_graph
+from ..kernels.aim import Aim, Objective
 from ..lowering import TO_TRAINING, canonical, with_scales
 from ..machine.board import load_board
 from ..pass_manager import PassContext, run_passes
@@ -97,6 +98,7 @@ def plan_training(
     classes: int | None = None,
     rule: Rule = "residual8",
     time_budget: float | None = None,
+    optimize: Objective = "instructions",
     calibrate: Samples | None = None,
     bind: Mapping[str, int] | None = None,
     settings: Settings | None = None,
@@ -104,15 +106,17 @@ def plan_training(
 ) -> TrainingPlan:
     """Fine-tunes go to `out`/fine_tunes.jsonl; those that are there already are not made again.
 
-    ram: bytes, as `compile --ram`. time_budget: seconds of a training step. held: samples to judge
-    by; by default a third of `data`. Raises DoesNotFit when not even the classifier can learn.
+    ram, optimize: as `compile` takes them. time_budget: seconds of a training step. held: samples
+    to judge by; by default a third of `data`. Raises DoesNotFit when not even the classifier can
+    learn.
     """
     tell, how = progress or (lambda text: None), settings or Settings()
     machine = load_board(board)
     quantized = quantized_graph(model, calibrate, bind)
     base = Scheme(classes=classes, rule=rule)
     bench = _bench(quantized, base, data, held, how)
-    planner = Planner(quantized, machine, budget_of(machine, ram, time_budget))
+    aim = Aim(optimize)
+    planner = Planner(quantized, machine, budget_of(machine, ram, time_budget), aim)
     tell("what fits")
     _check_the_classifier(planner, base)
     parts = affordable(planner, base)

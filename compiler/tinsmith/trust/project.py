@@ -24,6 +24,7 @@ from ..codegen.report import (
     Report,
     TrustReport,
     add_training,
+    aim_of,
     make_report,
     read_report,
     write_report,
@@ -33,6 +34,7 @@ from ..ir.dtypes import Array
 from ..ir.graph import Graph
 from ..ir.interpret import run
 from ..ir.printer import graph_hash
+from ..kernels.aim import BY_INSTRUCTIONS, Aim
 from ..machine.board import Board, load_board
 from ..machine.trust_zone import load_trust_zone
 from ..pass_manager import PassContext
@@ -109,12 +111,13 @@ def write_protected(
     sample: Sequence[Array] | None = None,
     ram: int | None = None,
     flash: int | None = None,
+    aim: Aim = BY_INSTRUCTIONS,
     pictures: bool = True,
 ) -> Report:
     """Divide a PLANNED graph, write and build both worlds into `folder`, sign; returns the report.
 
     learning: of a graph that learns. sample: one array per graph input, for the self-test. ram,
-    flash: budgets of the non-secure image in bytes.
+    flash: budgets of the non-secure image in bytes. aim: what kernels are chosen for.
     Raises CompileError when there is no legal cut, DoesNotFit, MissingTool.
     """
     given = list(sample) if sample is not None else random_sample(graph)
@@ -122,9 +125,9 @@ def write_protected(
         divided, locked = divide_model(
             graph, protection.mode, device.key, protection.cut, learning, context
         )
-    nonsecure = nonsecure_program(divided.nonsecure, locked, board, context)
+    nonsecure = nonsecure_program(divided.nonsecure, locked, board, context, aim)
     nonsecure = replace(nonsecure, sample=given, expected=run(graph, given))
-    secure = secure_programs(divided, locked, board, context)
+    secure = secure_programs(divided, locked, board, context, Aim(aim.objective))
     with context.step("emit"):
         write_oracle(folder, graph, given, learning.plain if learning else None)
         weights_bytes = _write_worlds(folder, nonsecure, secure)
@@ -158,6 +161,7 @@ def write_protected(
         notes=context.notes,
     )
     report.model, report.model_hash = graph.name, graph_hash(graph)
+    report.optimize, report.pinned_kernels = aim.objective, dict(aim.pins)
     report.macs = sum(n.op.macs(n) for n in graph.nodes)
     report.trust = _trust_report(divided, protection, device, board)
     report.gateway_calls = len(divided.secure)
@@ -209,7 +213,7 @@ def protect_project(
     whose = Device(device, key, signer, updates)
     return write_protected(
         out, graph, board, protection, whose, context,
-        learning=learning, sample=sample, pictures=pictures,
+        learning=learning, sample=sample, aim=aim_of(known), pictures=pictures,
     )  # fmt: skip
 
 

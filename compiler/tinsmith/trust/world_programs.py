@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..codegen.program import Program
-from ..codegen.schedule import schedule
+from ..codegen.schedule_model import schedule_part
 from ..codegen.training import inference_graph
 from ..ir.graph import Graph, Stage
+from ..kernels.aim import BY_INSTRUCTIONS, Aim
 from ..machine.board import Board
 from ..pass_manager import PassContext
 from .learning import Learning, LockedLearning, cut_for, lock_learning
@@ -38,18 +39,22 @@ def divide_model(
 
 
 def nonsecure_program(
-    graph: Graph, locked: LockedLearning | None, board: Board, context: PassContext
+    graph: Graph, locked: LockedLearning | None, board: Board, context: PassContext, aim: Aim
 ) -> Program:
     """What the non-secure image computes; of a model that learns both programs."""
     if locked is None:
-        return schedule(graph, board, None, False, context)
-    program = schedule(inference_graph(locked.graph), board, None, False, context)
-    train = schedule(locked.graph, board, None, False, context, library=program.library)
+        return schedule_part(graph, board, context, aim)
+    program = schedule_part(inference_graph(locked.graph), board, context, aim)
+    train = schedule_part(locked.graph, board, context, aim, library=program.library)
     return replace(program, train=train)
 
 
 def secure_programs(
-    divided: Partition, locked: LockedLearning | None, board: Board, context: PassContext
+    divided: Partition,
+    locked: LockedLearning | None,
+    board: Board,
+    context: PassContext,
+    aim: Aim = BY_INSTRUCTIONS,
 ) -> list[Program]:
     """One per call of an inference; the second call of a step is the training half of the first.
 
@@ -57,6 +62,6 @@ def secure_programs(
     """
     board = board.portable
     if locked is None or locked.forward is None or locked.backward is None:
-        return [schedule(part, board, None, False, context) for part in divided.secure]
-    program = schedule(locked.forward, board, None, False, context)
-    return [replace(program, train=schedule(locked.backward, board, None, False, context))]
+        return [schedule_part(part, board, context, aim) for part in divided.secure]
+    program = schedule_part(locked.forward, board, context, aim)
+    return [replace(program, train=schedule_part(locked.backward, board, context, aim))]
