@@ -1,6 +1,8 @@
 """Convolution (groups = 1) with weights as int16 pairs: two pixels × two channels per block.
 
-The fastest form where flash has room for weights at twice their size.
+The pairs are in flash, at twice the size of the weights, or are made of int8 weights in scratch.
+That takes the channels in parts: each further one gathers all windows again, and keeps the output
+off the input.
 """
 
 from __future__ import annotations
@@ -14,17 +16,18 @@ from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ..geometry import Geometry, clamp_facts, conv_geometry, window_lead
 from ..kernel import Constant, Kernel
-from ..packing import pad_axis, quad_pairs, words_of_halves
+from ..packing import Epilogue, epilogue, pad_axis, quad_pairs, words_of_halves
 from ._loops import loop
 from ._uniform import uniform
-from ._weights import FEATURES, MAX_STORE_OFFSET
+from ._weights import FEATURES, MAX_STORE_OFFSET, channel_words, filters
 
 _MAX_BODY = 16  # quads in the body of the loop: 0.6 kB of code
+_MAX_SCRATCH = 32 * 1024
 
 Feed = Literal["pixels", "rows", "packed"]
 
 
-def _applies(node: Node, graph: Graph) -> bool:
+def _is_run(node: Node) -> bool:
     g = conv_geometry(node)
     return (
         node.attrs.groups == 1
@@ -32,8 +35,11 @@ def _applies(node: Node, graph: Graph) -> bool:
         and g.pixels > 1
         and (g.dilation_w == 1 or g.kernel_w == 1)
         and g.out_c + 2 <= MAX_STORE_OFFSET
-        and uniform(node, graph) is not None
     )
+
+
+def _applies(node: Node, graph: Graph) -> bool:
+    return _is_run(node) and uniform(node, graph) is not None
 
 
 def _feed(g: Geometry) -> Feed:
@@ -61,9 +67,14 @@ def _rows_bytes(g: Geometry) -> int:
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    g = conv_geometry(node)
     form = uniform(node, graph)
     assert form is not None, "applies() promised"
+    pairs = -(-node.y.shape[3] // 2)
+    return {**_facts(node), "parts": 0, "part_pairs": pairs, "shift": form.shift}
+
+
+def _facts(node: Node) -> Mapping[str, Any]:
+    g = conv_geometry(node)
     feed = _feed(g)
     run = g.kernel_w * g.in_c
     return {
@@ -81,7 +92,6 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "out_stride": g.out_c + g.out_c % 2,
         "gather_bytes": _gather_bytes(g),
         "rows_bytes": _rows_bytes(g),
-        "shift": form.shift,
         **clamp_facts(node),
     }
 
@@ -115,12 +125,75 @@ def _instructions(node: Node, graph: Graph) -> float:
     q = _quads(g)
     rounds = loop(q - 1, _MAX_BODY)["rounds"]
     block = -(-g.out_c // 2) * (10 * q + 20 + (3 * rounds if rounds > 1 else 0)) + 26
-    gather = 5.5 * q + 14
+    return -(-g.pixels // 2) * (block + _gathering(g))
+
+
+def _gathering(g: Geometry) -> float:
+    """Of two windows."""
+    gather = 5.5 * _quads(g) + 14
     if _feed(g) == "rows":
         gather += 40 * g.kernel_h + 40
     elif _feed(g) == "packed":
         gather += 2 * (g.kernel_h * (4 + 0.7 * g.kernel_w * g.in_c) + 15)
-    return -(-g.pixels // 2) * (block + gather)
+    return gather
+
+
+def _epilogue(node: Node, graph: Graph) -> Epilogue:
+    constants = epilogue(node, graph)
+    assert constants is not None, "applies() promised"
+    return constants
+
+
+def _expanding(parts: int) -> Kernel:
+    """parts: in which the weights become pairs."""
+
+    def applies(node: Node, graph: Graph) -> bool:
+        g = conv_geometry(node)
+        pairs = -(-g.out_c // 2)
+        return (
+            _is_run(node)
+            and not g.is_pointwise
+            and g.in_c >= 4  # a first layer has few weights
+            and (parts == 1 or (pairs % parts == 0 and not _rows_bytes(g)))
+            and epilogue(node, graph) is not None
+            and scratch(node, graph) <= _MAX_SCRATCH
+        )
+
+    def part_pairs(node: Node) -> int:
+        return -(-node.y.shape[3] // 2) // parts
+
+    def view(node: Node, graph: Graph) -> Mapping[str, Any]:
+        more = {"parts": parts, "part_pairs": part_pairs(node), "shift": None}
+        return {**_facts(node), **more, "scale_up": _epilogue(node, graph).scale_up}
+
+    def constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+        starts, rows = channel_words(_epilogue(node, graph), radix=False)
+        w = filters(node, graph).astype(np.int8).reshape(len(starts), 2, -1, 4)
+        words = np.ascontiguousarray(w.transpose(0, 2, 1, 3)).reshape(len(starts), -1)
+        pairs = np.concatenate([starts, words.view(np.int32), rows.reshape(-1, 6)], 1)
+        return {"stream": Constant(np.ravel(pairs))}
+
+    def scratch(node: Node, graph: Graph) -> int:
+        return _scratch(node, graph) + part_pairs(node) * (16 * _quads(conv_geometry(node)) + 32)
+
+    def instructions(node: Node, graph: Graph) -> float:
+        g = conv_geometry(node)
+        pairs, groups = -(-g.out_c // 2), -(-g.pixels // 2)
+        again = (parts - 1) * groups * (_gathering(g) + 26)
+        return _instructions(node, graph) + pairs * (4 * groups + 9 * _quads(g) + 12) + again
+
+    return Kernel(
+        name=f"conv2d_pairs_int8_{parts}_dsp",
+        op="conv2d",
+        template="targets/arm-dsp/kernels/conv2d_pairs.c.j2",
+        features=FEATURES,
+        applies=applies,
+        view=view,
+        constants=constants,
+        scratch_bytes=scratch,
+        lead_bytes=window_lead if parts == 1 else lambda node, index: None,
+        instructions=instructions,
+    )
 
 
 KERNELS = (
@@ -136,4 +209,5 @@ KERNELS = (
         lead_bytes=window_lead,
         instructions=_instructions,
     ),
+    *(_expanding(parts) for parts in (1, 2, 4)),
 )
