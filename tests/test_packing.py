@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from tinsmith.ir.dtypes import Array, DType, Quant, TensorType, int8
 from tinsmith.ir.graph import Graph, Node, Stage, Value
-from tinsmith.kernels.dsp._uniform import uniform
+from tinsmith.kernels.dsp._uniform import Uniform, uniform
 from tinsmith.kernels.dsp._weights import weight_words
 from tinsmith.kernels.mve._weights import channel_groups, channels
 from tinsmith.kernels.mve.depthwise import tap_groups
@@ -86,6 +88,25 @@ def test_uniform_form_is_the_rule(factor: float, spread: list[float], seed: int)
     if form is None:  # no common shift: too far apart, or no room for the raised accumulators
         assert len(set(spread)) > 1 or factor > 0.2
         return
+    check_uniform(node, graph, form, rng)
+
+
+def test_a_channel_far_above_the_others_is_moved_to_its_steps() -> None:
+    """Its bias makes it take two values, far from 0: no shorter multiplier alone rises there."""
+    rng = np.random.default_rng(6)
+    factor = 3e-7
+    node, graph = lowered_dense(rng, np.array([0.005, factor, 0.004]))
+    bias = graph.constant(node.inputs[2]).copy()
+    bias[1] = round(-20.5 / factor)
+    graph = replace(graph, initializers={**graph.initializers, node.inputs[2]: bias})
+    taken = rule(node, graph, accumulators(node, graph, rng))[:, 1]
+    assert len(np.unique(taken)) == 2
+    form = uniform(node, graph)
+    assert form is not None
+    check_uniform(node, graph, form, rng)
+
+
+def check_uniform(node: Node, graph: Graph, form: Uniform, rng: np.random.Generator) -> None:
     w, bias = (graph.constant(v).astype(np.int64) for v in node.inputs[1:3])
     signs = np.where(w > 0, 127, -128)  # the inputs at which a channel's sum is largest
     x = np.concatenate([signs, -1 - signs, rng.integers(-128, 128, (500, w.shape[1]))])

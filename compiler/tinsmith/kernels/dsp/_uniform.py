@@ -38,12 +38,14 @@ class Uniform:
 @dataclass(frozen=True)
 class CommonShift:
     """Channel c, its accumulator raised by `raise_by[c]` more bits, is requantised with
-    `multiplier[c]` and the one shift n = `total`. Where `constant`, the result is the same for all
-    accumulators: that of weights 0 and the raised start `value`. All arrays int64 [O]."""
+    `multiplier[c]` and the one shift n = `total`, `move[c]` having been added to it before. Where
+    `constant`, the result is the same for all accumulators: that of weights 0 and the raised start
+    `value`. All arrays int64 [O]."""
 
     total: int
     raise_by: Array
     multiplier: Array
+    move: Array
     constant: Array
     value: Array
 
@@ -55,12 +57,13 @@ def uniform(node: Node, graph: Graph) -> Uniform | None:
     """Of a lowered conv2d or dense node; None when no common shift is exact for all channels."""
     w, bias = (graph.constant(v).astype(np.int64) for v in node.inputs[1:3])
     axes = tuple(range(1, w.ndim))
-    shift = common_shift(node, graph, room=_bits(INT16_MAX // np.maximum(np.abs(w).max(axes), 1)))
+    room = _bits(INT16_MAX // np.maximum(np.abs(w).max(axes), 1))
+    shift = common_shift(node, graph, room=room, movable=True)
     if shift is None:
         return None
     scaled = np.where(shift.constant.reshape(-1, *[1] * len(axes)), 0, w)
     scaled = scaled << shift.raise_by.reshape(-1, *[1] * len(axes))
-    start = (bias << shift.raise_by) - node.x.zero_point * scaled.sum(axes)
+    start = ((bias + shift.move) << shift.raise_by) - node.x.zero_point * scaled.sum(axes)
     return Uniform(
         scaled,
         wrap32(np.where(shift.constant, shift.value, start)),
@@ -71,12 +74,19 @@ def uniform(node: Node, graph: Graph) -> Uniform | None:
 
 
 def common_shift(
-    node: Node, graph: Graph, *, room: Array | None = None, raised: int = 0, lowest: int = MIN_SHIFT
+    node: Node,
+    graph: Graph,
+    *,
+    room: Array | None = None,
+    raised: int = 0,
+    lowest: int = MIN_SHIFT,
+    movable: bool = False,
 ) -> CommonShift | None:
     """Of a lowered conv2d or dense node; None when none is exact for all channels.
 
     room: int64 [O], how many bits a channel may be raised beside what int32 allows. raised: bits
-    that all accumulators have been raised by already. lowest: the smallest total.
+    that all accumulators have been raised by already. lowest: the smallest total. movable: whether
+    a channel may need a move other than 0.
     """
     w, bias, multiplier, shift = (graph.constant(v).astype(np.int64) for v in node.inputs[1:5])
     low, high = accumulator_bounds(w, bias, -128, 127, node.x.zero_point)
@@ -93,12 +103,16 @@ def common_shift(
         lowered = _lowered(total - raised, n - raised, multiplier, low, high)
         if lowered is None or bool((total - n > most)[~constant].any()):
             continue
+        short, move = lowered
+        if move.any() and not movable:
+            continue
         # A channel that takes one value v: v·2^(N−30) · 2^30 is v·2^N.
         value = np.clip(first + node.y.zero_point, -128, 127) - node.y.zero_point
         return CommonShift(
             total,
             np.where(constant, 0, np.maximum(total - n, 0)),
-            np.where(constant, 1 << min(30, total), lowered),
+            np.where(constant, 1 << min(30, total), short),
+            move,
             constant,
             value << max(0, total - 30),
         )
@@ -122,24 +136,35 @@ def _totals(n: Array, lowest: int) -> Iterator[int]:
     yield from (t for t in (preferred, *range(highest, lowest - 1, -1)) if t <= MAX_SHIFT - 2)
 
 
-def _lowered(total: int, n: Array, multiplier: Array, low: Array, high: Array) -> Array | None:
-    """The multipliers with those of channels above `total` rounded down to it, if all of them still
-    give every output at the same accumulators."""
-    result = multiplier.copy()
+def _lowered(
+    total: int, n: Array, multiplier: Array, low: Array, high: Array
+) -> tuple[Array, Array] | None:
+    """The multipliers with those of channels above `total` rounded down to it, and what to add to
+    accumulators so that all of them still give every output at the same ones."""
+    result, moves = multiplier.copy(), np.zeros_like(multiplier)
     for c in np.flatnonzero(n > total):
         drop = int(n[c]) - total
         short = (int(multiplier[c]) + (1 << (drop - 1))) >> drop
-        if not _same(int(multiplier[c]), int(n[c]), short, total, int(low[c]), int(high[c])):
+        move = _move(int(multiplier[c]), int(n[c]), short, total, int(low[c]), int(high[c]))
+        if move is None:
             return None
-        result[c] = short
-    return result
+        result[c], moves[c] = short, move
+    return result, moves
 
 
-def _same(m1: int, n1: int, m2: int, n2: int, low: int, high: int) -> bool:
-    """Whether two positive multipliers give the same output for all accumulators in [low, high]:
-    both rise in steps, so it is enough that they rise at the same places."""
+def _move(m1: int, n1: int, m2: int, n2: int, low: int, high: int) -> int | None:
+    """What to add to the accumulators in [low, high] so that the second of two positive multipliers
+    gives the outputs of the first; None if nothing does. Both rise in steps, so it is enough that
+    they rise at the same places."""
     steps = _steps(m1, n1, low, high)
-    return m2 > 0 and steps is not None and steps == _steps(m2, n2, low, high)
+    if m2 <= 0 or steps is None:
+        return None
+    first, places = steps
+    move = _rise(m2, n2, first + 1) - places[0] if places else 0
+    if max(abs(low + move), abs(high + move)) > INT32_MAX:
+        return None
+    moved = first, tuple(place + move for place in places)
+    return move if _steps(m2, n2, low + move, high + move) == moved else None
 
 
 def _steps(m: int, n: int, low: int, high: int) -> tuple[int, tuple[int, ...]] | None:
@@ -149,4 +174,9 @@ def _steps(m: int, n: int, low: int, high: int) -> tuple[int, tuple[int, ...]] |
     first, last = (low * m + half) >> n, (high * m + half) >> n
     if last - first > _MAX_STEPS:
         return None
-    return first, tuple(-((half - (v << n)) // m) for v in range(first + 1, last + 1))
+    return first, tuple(_rise(m, n, v) for v in range(first + 1, last + 1))
+
+
+def _rise(m: int, n: int, output: int) -> int:
+    """The first accumulator of an output."""
+    return -(((1 << (n - 1)) - (output << n)) // m)
