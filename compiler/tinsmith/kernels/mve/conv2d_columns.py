@@ -92,8 +92,8 @@ def _instructions(node: Node, graph: Graph) -> float:
     del graph
     g = conv_geometry(node)
     chunk = 6 + _columns(g) + 24
-    pair = g.kernel_h * (chunk * (g.in_c // 16) + 3) + 13
-    block = g.out_c // _AT_ONCE * (2 * pair + 12) + 12
+    pair = g.kernel_h * (chunk * (g.in_c // 16) + 3) + 12
+    block = g.out_c // _AT_ONCE * (2 * pair + 8) + 12
     copied = g.kernel_h * (3 * _width(g) * g.in_c / 16 + 60)
     return g.out_h * (-(-g.out_w // _AT_ONCE) * block + copied + 80)
 

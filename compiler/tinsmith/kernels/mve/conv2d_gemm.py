@@ -91,7 +91,7 @@ def _instructions(node: Node, graph: Graph) -> float:
     g = conv_geometry(node)
     chunks = -(-_k(g) // 16)
     gather = 0.0 if _is_direct(g) else 2 * (_k(g) * 0.6 + 30)
-    return -(-g.pixels // 2) * (-(-g.out_c // 4) * (14.5 * chunks + 17) + gather + 25)
+    return -(-g.pixels // 2) * (-(-g.out_c // 4) * (14.3 * chunks + 12.5) + gather + 13)
 
 
 KERNELS = (

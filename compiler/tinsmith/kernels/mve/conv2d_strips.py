@@ -85,7 +85,7 @@ def _instructions(node: Node, graph: Graph) -> float:
     g = conv_geometry(node)
     bands = -(-g.out_h // _band(g))
     pairs = g.out_h // 2 + bands * (_band(g) % 2)
-    block = g.out_c // 4 * (14.5 * _chunks(g) + 17) + 25
+    block = g.out_c // 4 * (14.3 * _chunks(g) + 12.5) + 20
     lines = g.out_h * g.stride_h + bands * g.kernel_h
     return g.out_w * (pairs * block + 6 * lines + bands * (60 + _strip_bytes(g) // 8))
 

@@ -23,8 +23,7 @@ from ._weights import FEATURES, Rescaling, channels, rescaling
 
 _AT_ONCE = 8  # channels
 TAPS_BYTES = 24  # of a channel's record: zeros, taps, zeros; bias, multiplier and shift follow
-_LEAST_BYTES = 2048  # scratch to aim at: a quarter of the input, but this at least and at most
-_PLANE_BYTES = {4: 6144, 3: 3072}  # by lines of a strip
+_LEAST_BYTES, _PLANE_BYTES = 2048, 3072  # scratch to aim at: a quarter of the input within these
 _MAX_OFFSET = 2**16 - 1  # of a scatter's lane, bytes
 
 
@@ -51,13 +50,13 @@ class _Planes:
 
     @property
     def keeps(self) -> bool:
-        """Bands keep the lines they share, whose place in the input may have been taken. At stride
-        2 outputs lie far behind the inputs, and the lines are read again."""
+        """A band keeps the last two lines for the next one, as their place in the input may have
+        been taken. At stride 2 outputs lie far behind the inputs, and the lines are read again."""
         return self.bands > 1 and self.lines == 4
 
     @property
     def plane_bytes(self) -> int:
-        return self.strip_bytes * (self.band + (1 if self.keeps else 0))
+        return self.strip_bytes * self.band
 
     @property
     def blocks(self) -> int:
@@ -82,16 +81,16 @@ def _cut(g: Geometry, swapped: bool) -> _Planes:
     strips = -(-g.out_h // 2) if g.stride_h == 1 else g.out_h
     width = (max(g.out_w, columns) - 1) * g.stride_h + 3
     strip_bytes = lines * width + (lines == 3)  # 16 bytes are five columns of three, and one
-    room = min(_PLANE_BYTES[lines], max(_LEAST_BYTES, g.in_h * g.row_bytes // 4))
+    room = min(_PLANE_BYTES, max(_LEAST_BYTES, g.in_h * g.row_bytes // 4))
     fitting = room // (strip_bytes * _AT_ONCE)
-    band = strips if swapped or strips <= fitting else max(1, fitting - (lines == 4))
+    band = strips if swapped else max(1, fitting)
     return _Planes(g, swapped, strips, min(band, strips), width, strip_bytes, lines, columns)
 
 
 def _planes(g: Geometry) -> _Planes:
     """As the layer lies, or with its axes exchanged if that makes fewer blocks in one band."""
     upright, lying = _cut(g, False), _cut(_swap(g), True)
-    fits = lying.plane_bytes * _AT_ONCE <= _PLANE_BYTES[lying.lines]
+    fits = lying.plane_bytes * _AT_ONCE <= 2 * _PLANE_BYTES
     return lying if fits and lying.blocks < upright.blocks else upright
 
 
@@ -186,10 +185,10 @@ def _instructions(node: Node, graph: Graph) -> float:
     p = _planes(conv_geometry(node))
     g = p.g
     masked = g.out_w < p.columns or (p.lines == 4 and g.out_h % 2)
-    block = (28 if p.lines == 4 else 30) + (1 if masked else 0)
+    block = (25 if p.lines == 4 else 27) + (1 if masked else 0)
     channel = p.blocks * block + p.strips * (16 if masked else 11) + p.bands * 65
     put = g.in_h * ((4.5 if p.lines == 4 else 3.9) * g.in_w + 25) + 40
-    kept = (p.bands - 1) * (8 * (20 + p.strip_bytes // 8) if p.keeps else 2 * (5 * g.in_w + 40))
+    kept = (p.bands - 1) * (8 * (20 + p.strip_bytes // 4) if p.keeps else 2 * (5 * g.in_w + 40))
     groups = -(-g.in_c // _AT_ONCE)
     return g.in_c * channel + groups * (put + kept) + _AT_ONCE * p.plane_bytes // 8 + 50
 
