@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinsmith
 from tinsmith.ir.dtypes import Array, Shape
 from tinsmith.ir.graph import Graph
 from tinsmith.ir.interpret import run
@@ -23,9 +24,11 @@ from tinsmith.kernels.select import candidates
 from tinsmith.machine.board import load_board
 from tinsmith.ops import registry
 from tinsmith.ops.conv2d import Conv2dAttrs
+from tinsmith.runner.bench import bench
 
 from .cases import case_graph, case_inputs, cases_of
 from .kernel_models import KernelModel, run_on_board
+from .shared import shared_models
 
 FEATURES = frozenset({"dsp"})
 SAME = (1, 1, 1, 1)
@@ -157,7 +160,7 @@ def test_accumulators_that_could_overflow_are_refused() -> None:
 
 
 def test_each_doubling_of_groups_saves_scratch() -> None:
-    graph = case_graph(registry()["conv2d"], _conv("ic", (1, 16, 32, 32), 16, (3, 3), pads=SAME))
+    graph = case_graph(registry()["conv2d"], _conv("x", (1, 16, 16, 32), 16, (3, 3), pads=SAME))
     (node,) = graph.nodes
     costs = {
         k.name: (k.instructions(node, graph), k.scratch_bytes(node, graph)) for k in _kernels(graph)
@@ -203,3 +206,15 @@ def test_tiles_cover_every_output_once_or_more() -> None:
         firsts = [min(8 * n, tiles.last_x) for n in range(tiles.pairs_w)]
         columns = {x + s + i for x in firsts for s in (0, tiles.step) for i in range(4)}
         assert (rows, columns) == (set(range(g.out_h)), set(range(g.out_w)))
+
+
+def test_resnet_8_with_weights_at_int8_size_in_39_kb(tmp_path: Path) -> None:
+    """Stack and data are 4,096 B of what is asked for."""
+    model = shared_models() / "mlperf_tiny" / "ic_int8.onnx"
+    tinsmith.compile(model, board="mps2-an500", out=tmp_path, optimize="flash", ram=43_400)
+    report = bench(tmp_path)
+    assert report.arena_bytes <= 39_000
+    assert report.instructions_per_inference is not None
+    assert report.instructions_per_inference <= 7_000_000
+    assert report.flash_bytes is not None
+    assert report.flash_bytes <= 101_864
