@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ..geometry import clamp_facts
@@ -23,6 +25,22 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "outputs": node.y.shape[-1],
         **clamp_facts(node),
     }
+
+
+def _has_one_scale(node: Node, graph: Graph) -> bool:
+    return all(len(np.unique(graph.constant(v))) == 1 for v in node.inputs[3:5])
+
+
+def _channelwise_view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    return {**view(node, graph), "one_scale": _has_one_scale(node, graph)}
+
+
+def _channelwise_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+    """A scale that all channels have is stored once."""
+    found = dict(constants(node, graph))
+    if _has_one_scale(node, graph):
+        found |= {n: Constant(found[n].array[:1]) for n in ("multiplier", "shift")}
+    return found
 
 
 def blocked_view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -63,8 +81,8 @@ KERNELS = (
         name="dense_s8",
         op="dense",
         template="ops/dense.c.j2",
-        view=view,
-        constants=constants,
+        view=_channelwise_view,
+        constants=_channelwise_constants,
         lead_bytes=lead_bytes,
         instructions=lambda node, graph: 6.0 * node.op.macs(node) + 45.0 * node.y.elements,
     ),
