@@ -29,6 +29,8 @@ def test_arena_map_golden():
     assert arena_map(residual(), rows=8) == (
         """\
 arena 180 B, proved optimal; peak at b
+layer by layer; proved optimal: the lower bound counts what is live while b runs, scratch and legal
+overlaps included
 
       157 │····BBBB####········
       135 │····BBBBBBBB········

@@ -67,6 +67,8 @@ def make_report(
         arena_bytes=plan.arena_bytes,
         arena_lower_bound_bytes=plan.lower_bound_bytes,
         arena_proved_optimal=plan.proved_optimal,
+        arena_bound_counts=plan.bound_counts,
+        arena_strategy=plan.strategy,
         peak_node=plan.peak_node,
         inputs=_ports(graph.inputs, graph.input_layouts, plan),
         outputs=_ports(graph.outputs, graph.output_layouts, plan),
@@ -81,6 +83,9 @@ def add_training(report: Report, program: Program) -> None:
     report.state_bytes = StateBlock.of(graph).bytes
     report.train_arena_bytes = plan.arena_bytes
     report.train_arena_lower_bound_bytes = plan.lower_bound_bytes
+    report.train_arena_proved_optimal = plan.proved_optimal
+    report.train_arena_bound_counts = plan.bound_counts
+    report.train_arena_strategy = plan.strategy
     report.train_peak_node = plan.peak_node
     report.train_macs = sum(n.op.macs(n) for n in graph.nodes)
     report.train_inputs = _ports(graph.inputs[:-1], graph.input_layouts[:-1], plan)

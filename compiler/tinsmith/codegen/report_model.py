@@ -131,6 +131,8 @@ class Report(msgspec.Struct, kw_only=True):
 
     optimize: what kernels were chosen for; pinned_kernels: those that were given, by node.
 
+    arena_strategy: how the layers run; arena_bound_counts: what the arena's lower bound counts.
+
     Of a board whose kernels come from TVM: kernels_bytes, code and constants of the object that TVM
     compiled. After `bench` on a machine of the board's kind: latency_us, the median time of one
     inference, with latency_threads threads.
@@ -168,6 +170,8 @@ class Report(msgspec.Struct, kw_only=True):
     outputs: tuple[Port, ...]
     nodes: tuple[NodeReport, ...]
     notes: tuple[str, ...] = ()
+    arena_bound_counts: str = ""
+    arena_strategy: str = ""
     removed_channels: int = 0
     removed_macs: int = 0
     removed_weight_bytes: int = 0
@@ -183,6 +187,9 @@ class Report(msgspec.Struct, kw_only=True):
     state_bytes: int | None = None
     train_arena_bytes: int | None = None
     train_arena_lower_bound_bytes: int | None = None
+    train_arena_proved_optimal: bool | None = None
+    train_arena_bound_counts: str = ""
+    train_arena_strategy: str = ""
     train_peak_node: str | None = None
     train_macs: int | None = None
     train_inputs: tuple[Port, ...] = ()

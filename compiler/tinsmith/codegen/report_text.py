@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..plan.model import short_name
+from ..plan.model import bound_line, short_name
 from .report_model import FlashReport, NodeReport, Report, TrustReport
 
 SIMULATED = "the secure world is a process of this machine: simulated, not protection"
@@ -48,7 +48,7 @@ def report_text(report: Report) -> str:
         lines += [f"{'latency µs':<18} {report.latency_us:>14,.2f}, {threads}"]
     if report.flash is not None:
         lines += ["", *flash_lines(report.flash)]
-    lines += ["", *_table(report.nodes)]
+    lines += ["", *_plans(report), *_table(report.nodes)]
     if report.train_nodes:
         lines += ["", "training step", "", *_table(report.train_nodes)]
     if report.notes:
@@ -73,6 +73,20 @@ def flash_lines(flash: FlashReport) -> Iterator[str]:
     width = max(len(label) for label, _, _ in shown)
     yield "flash"
     yield from (f"  {label:<{width}} {size:>10,}{more}" for label, size, more in shown)
+
+
+def _plans(report: Report) -> Iterator[str]:
+    arena, bound = report.arena_bytes, report.arena_lower_bound_bytes
+    if report.arena_bound_counts:
+        gap = arena / bound - 1 if bound else 0.0
+        yield f"arena: {bound_line(report.arena_strategy, report.arena_bound_counts, gap)}"
+    train, bound = report.train_arena_bytes, report.train_arena_lower_bound_bytes
+    if train and bound and report.train_arena_bound_counts:
+        line = bound_line(
+            report.train_arena_strategy, report.train_arena_bound_counts, train / bound - 1
+        )
+        yield f"training arena: {line}"
+    yield ""
 
 
 def trust_lines(trust: TrustReport) -> Iterator[str]:

@@ -13,6 +13,7 @@ from ..errors import InternalError
 from ..ir.graph import Graph, Node
 from ..kernels.kernel import KernelCall
 from .bounds import Bounds, lower_bounds
+from .chain import STRIPES
 from .constraints import Problem, build_problem
 from .exact import solve_exact
 from .live_ranges import (
@@ -24,11 +25,11 @@ from .live_ranges import (
     legal_overlaps,
     live_buffers,
 )
-from .model import Buffer, MemoryPlan, Placed
+from .model import Buffer, MemoryPlan, Placed, short_name
 from .prove import Proof, prove
 from .search import search
 
-PLACEMENTS = 3000  # tried by the search; a budget that is not met gets four times as many again
+PLACEMENTS = 1500  # tried by the search; a budget that is not met gets four times as many again
 
 
 @dataclass(frozen=True)
@@ -136,4 +137,24 @@ def _plan(graph: Graph, best: _Result) -> MemoryPlan:
         peak_origin=str(graph.nodes[peak].origin) if graph.nodes else "",
         in_place=best.laid_out | views,
         placed=placed,
+        bound_counts=_counts(best.bounds, bound, graph.nodes[peak].name if graph.nodes else ""),
+        strategy=_strategy(graph),
     )
+
+
+def _counts(bounds: Bounds, bound: int, peak_node: str) -> str:
+    if bound > bounds.arena:
+        return "what complete search finds impossible"
+    if bounds.chain > max(bounds.steps):
+        return "a chain of outputs, each over its input"
+    return (
+        f"what is live while {short_name(peak_node, 48)} runs, scratch and legal overlaps included"
+    )
+
+
+def _strategy(graph: Graph) -> str:
+    striped = [n for n in graph.nodes if n.op.name == "conv2d" and STRIPES in n.origin.passes]
+    if not striped:
+        return "layer by layer"
+    layers = len({n.origin.onnx_name for n in striped})
+    return f"{layers} convolutions in stripes of rows, each row computed once"

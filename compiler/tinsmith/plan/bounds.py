@@ -70,7 +70,14 @@ class _Count:
     ) -> None:
         self.buffers = buffers
         self.alignment = alignment
-        self.units = [-(-b.bytes // alignment) for b in buffers]
+        # Of a part, whose host is aligned, those that begin in it: parts side by side share one.
+        self.units = [-(-(b.start + b.bytes) // alignment) + -b.start // alignment for b in buffers]
+        self.tops = [(b.start + b.bytes - 1) % alignment + 1 for b in buffers]
+        self.live: dict[int, list[int]] = {}  # step → buffers
+        for i, b in enumerate(buffers):
+            for step in range(b.first, b.last + 1) if b.bytes else ():
+                self.live.setdefault(step, []).append(i)
+        self.apart: dict[int, int] = {}  # buffer → bytes of its last step, disjoint from the output
         self.next: dict[int, tuple[int, int]] = {}  # input → (output, lead in units)
         self.dying: dict[int, list[tuple[int, int]]] = {}  # output or scratch → inputs, leads
         for (writer, source), lead in overlaps.items():
@@ -81,7 +88,7 @@ class _Count:
 
     def needed(self, step: int, apart: int | None = None) -> int:
         """Bytes of one step; buffer `apart` is taken to be disjoint from its node's output."""
-        live = [i for i, b in enumerate(self.buffers) if b.live_at(step) and b.bytes]
+        live = self.live.get(step, [])
         shared = 0
         sources: set[int] = set()
         for i in live:
@@ -92,8 +99,8 @@ class _Count:
                 shared += shared_bytes(self.units[i], [(self.units[s], lead) for s, lead in over])
                 sources.update(s for s, _ in over)
         units = sum(self.units[i] for i in live) - min(shared, sum(self.units[s] for s in sources))
-        tops = [(self.buffers[i].bytes - 1) % self.alignment + 1 for i in live]
-        return (units - 1) * self.alignment + min(tops) if units else 0
+        top = min((self.tops[i] for i in live), default=0)
+        return (units - 1) * self.alignment + top if units else 0
 
     def chain(self, start: int) -> int:
         """Bytes of the best chain that begins with the buffer `start`."""
@@ -102,7 +109,9 @@ class _Count:
         source = start
         while source in self.next:
             output, lead = self.next[source]
-            disjoint = self.needed(self.buffers[source].last, apart=source)
+            if source not in self.apart:
+                self.apart[source] = self.needed(self.buffers[source].last, apart=source)
+            disjoint = self.apart[source]
             apart = disjoint if apart is None else min(apart, disjoint)
             leads += lead
             best = max(best, min(apart, leads * self.alignment + self.buffers[start].bytes))

@@ -13,6 +13,7 @@ from itertools import pairwise
 from ..ir.graph import Node
 from ..kernels.geometry import Geometry, conv_geometry, forward_lead
 
+STRIPES = "stripe_rows"  # the pass, in the origin of the nodes that it made
 ALIGNMENT = 16  # the largest of any target: what is laid out in place must start there
 
 Rows = tuple[int, int]  # [first, last)

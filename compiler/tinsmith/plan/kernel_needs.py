@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..ir.graph import Graph, Node
 from ..kernels.kernel import Kernel
 from .bounds import Bounds, lower_bounds
-from .live_ranges import legal_overlaps, live_buffers
+from .live_ranges import in_place, legal_overlaps, live_buffers
 
 Needs = Mapping[tuple[str, str], int]
 
@@ -46,6 +46,6 @@ def _bounds(graph: Graph, kernels: Mapping[str, Kernel], alignment: int) -> Boun
         kernel = kernels.get(node.name)
         return kernel.scratch_lead_bytes(node, index) if kernel else None
 
-    buffers = live_buffers(graph, scratch_of)
+    buffers = live_buffers(graph, scratch_of, in_place(graph, alignment))
     overlaps = legal_overlaps(graph, buffers, lead_of, scratch_lead_of)
     return lower_bounds(buffers, overlaps, len(graph.nodes), alignment)

@@ -77,6 +77,8 @@ class MemoryPlan:
         offsets: of every graph input and node output; initializers are not in the arena.
         scratch: offset of the scratch by node name, for the nodes that have any.
         lower_bound_bytes: no plan of this schedule is smaller (see `plan/bounds.py`).
+        bound_counts: what the lower bound counts, in words.
+        strategy: how the layers run, in words: one by one, or some in stripes of rows.
         order: node names, in the order of the schedule.
         proved_optimal: no plan of this schedule needs fewer bytes.
         peak_node, peak_origin: name of the node at which the most bytes are live, and the ONNX
@@ -98,6 +100,8 @@ class MemoryPlan:
     peak_origin: str = ""
     in_place: frozenset[str] = frozenset()
     placed: tuple[Placed, ...] = ()
+    bound_counts: str = ""
+    strategy: str = "layer by layer"
 
     @property
     def gap(self) -> float:
@@ -115,6 +119,12 @@ class MemoryPlan:
         if not self.proved_optimal:
             quality = f"at most {self.gap:.1%} above the smallest possible"
         return f"arena {self.arena_bytes:,} B, {quality}; peak at {short_name(self.peak_node, 48)}"
+
+
+def bound_line(strategy: str, counts: str, gap: float) -> str:
+    """One line: how the layers run, and how good the arena is proved to be."""
+    proof = "proved optimal" if gap <= 0 else f"at most {gap:.1%} above the smallest possible"
+    return f"{strategy}; {proof}: the lower bound counts {counts}"
 
 
 def short_name(name: str, width: int) -> str:

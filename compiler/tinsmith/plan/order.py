@@ -16,7 +16,7 @@ from operator import or_
 
 from ..ir.graph import Graph, Node, Stage, Value
 from .bounds import shared_bytes
-from .chain import ALIGNMENT
+from .chain import ALIGNMENT, STRIPES
 from .live_ranges import LeadOf, ScratchOf, alias_roots, in_place, is_view
 
 EXACT_STATES = 20_000  # sets of nodes the exact search may visit
@@ -30,8 +30,11 @@ def order_nodes(graph: Graph, scratch_of: ScratchOf, lead_of: LeadOf | None = No
     one's.
 
     scratch_of: bytes of a node's scratch. lead_of: the kernels' safe overlap; by default none.
-    The given order is kept unless another has a lower peak. Deterministic.
+    The given order is kept unless another has a lower peak; stripes of a network that does not
+    learn come in the best one. Deterministic.
     """
+    if not graph.updates and any(STRIPES in n.origin.passes for n in graph.nodes):
+        return replace(graph, stage=Stage.SCHEDULED)
     model = _Model.of(graph, scratch_of, lead_of or (lambda node, index: None))
     order = tuple(range(len(graph.nodes)))
     limit = model.peak(order)
@@ -160,6 +163,21 @@ class _Model:
             peak = max(peak, needed)
         return peak
 
+    def worth_trying(self, done: int, live: int, peak: int) -> list[tuple[int, int, int]]:
+        """(node, bytes needed while it runs, bytes live after it) of the nodes to run next.
+
+        A node that needs no more than the peak so far and leaves no more live than before is the
+        only one: the more nodes have run the more of its inputs it frees, so at any later time it
+        would lower what is live at least as much, and until then the others have it easier with it.
+        """
+        found: list[tuple[int, int, int]] = []
+        for node in self.ready(done):
+            needed, after = self.step(done, live, node)
+            if needed <= peak and after <= live:
+                return [(node, needed, after)]
+            found.append((node, needed, after))
+        return found
+
     def ready(self, done: int) -> list[int]:
         return [k for k, needs in enumerate(self.needs) if not done >> k & 1 and not needs & ~done]
 
@@ -191,8 +209,7 @@ def _best_first(model: _Model, limit: int) -> tuple[tuple[int, ...] | None, bool
             return _walk_back(came, done), True
         if peak > best[done]:
             continue
-        for node in model.ready(done):
-            needed, after = model.step(done, live, node)
+        for node, needed, after in model.worth_trying(done, live, peak):
             reached, cost = done | 1 << node, max(peak, needed)
             if cost < best.get(reached, limit):
                 best[reached] = cost
@@ -219,8 +236,7 @@ def _beam(model: _Model) -> tuple[int, ...]:
     for _ in model.needs:
         reached: dict[int, _State] = {}
         for peak, live, path, done in states:
-            for node in model.ready(done):
-                needed, after = model.step(done, live, node)
+            for node, needed, after in model.worth_trying(done, live, peak):
                 state = (max(peak, needed), after, (*path, node), done | 1 << node)
                 reached[state[3]] = min(state, reached.get(state[3], state))
         states = sorted(reached.values())[:BEAM]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Iterator, Sequence
 
-from .model import MemoryPlan, Placed, short_name
+from .model import MemoryPlan, Placed, bound_line, short_name
 
 _SYMBOLS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _FREE, _SCRATCH, _OVERLAP = "·", "#", "%"
@@ -23,6 +24,9 @@ def arena_map(plan: MemoryPlan, *, width: int = 100, rows: int = 16, legend: boo
     cell = max(1, min(4, (width - _GUTTER) // len(steps)))
     per_panel = (width - _GUTTER) // cell
     lines = [plan.summary()]
+    if plan.bound_counts:
+        line = bound_line(plan.strategy, plan.bound_counts, plan.gap)
+        lines += textwrap.wrap(line, width)
     for start in range(0, len(steps), per_panel):
         lines += ["", *_panel(plan, symbols, steps[start : start + per_panel], cell, rows)]
     if legend:

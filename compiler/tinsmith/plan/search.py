@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from .constraints import Problem
 
 PATIENCE = 60  # tries without a better arena before it starts from another order
+CLOSE = 1.02  # of the bound: from there on it ends sooner when nothing gets better
 SHAKEN = 8  # clusters of the best order moved at random where it starts from that
 LARGE = (2, 4, 16)  # at least this part of the largest cluster
 NO_LIMIT = 1 << 62
@@ -46,8 +47,10 @@ def search(
     (offsets, arena, _), best_order = starts[0]
     rng = random.Random(0)
     order, stale, restarts = list(best_order), 0, 0
-    tries, spent = placements, 0
+    tries, spent, bettered = placements, 0, 0
     while arena > bound:
+        if arena <= CLOSE * bound and spent - bettered > placements // 4:
+            break
         if spent >= tries:
             if budget is None or arena <= budget or tries > placements:
                 break
@@ -56,7 +59,7 @@ def search(
         spent += 1
         found, top, stuck = rules.place(order, arena - 1)
         if stuck is None:
-            offsets, arena, best_order, stale = found, top, list(order), 0
+            offsets, arena, best_order, stale, bettered = found, top, list(order), 0, spent
             continue
         stale += 1
         if stale <= PATIENCE:

@@ -28,12 +28,13 @@ from ..kernels.geometry import conv_geometry
 from ..kernels.select import candidates
 from ..ops import get
 from .bounds import lower_bounds
-from .chain import ALIGNMENT, Chain, Rows, window
+from .chain import ALIGNMENT, STRIPES, Chain, Rows, window
 from .live_ranges import in_place, legal_overlaps, live_buffers
 from .model import Buffer
 
 LONGEST = 6  # convolutions in a chain
 MOST_STRIPES = 16  # each is code that runs once
+SLACK = 0.9  # of the limit: room to lay a chain out, where more stripes can leave it
 GAIN = 0.95  # a graph whose bound stays above this share of what it was is left alone
 
 
@@ -76,10 +77,16 @@ def _choose(
     for step, need in enumerate(needs):
         if need <= limit or step <= reached:
             continue
-        fitting = [c for c, b in chains if reached < c.first <= step <= c.last and b <= limit]
+        fitting = [(c, b) for c, b in chains if reached < c.first <= step <= c.last and b <= limit]
         if not fitting:
             return None
-        found.append(min(fitting, key=lambda c: (c.count * len(c.nodes), c.kept_bytes, -c.last)))
+        fitting = [f for f in fitting if f[1] <= SLACK * limit] or fitting
+        found.append(
+            min(
+                (c for c, _ in fitting),
+                key=lambda c: (c.count * len(c.nodes), c.kept_bytes, -c.last),
+            )
+        )
         reached = found[-1].last
     return found
 
@@ -142,7 +149,7 @@ def _needs(graph: Graph) -> tuple[list[int], tuple[Buffer, ...]]:
 
 
 def _rewrite(graph: Graph, chains: Sequence[Chain]) -> Graph:
-    rewriter = Rewriter(graph, "stripe_rows")
+    rewriter = Rewriter(graph, STRIPES)
     heads = {c.first: c for c in chains}
     reached = -1
     for position, node in enumerate(graph.nodes):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CompileError
-from .model import MemoryPlan, Placed, short_name
+from .model import MemoryPlan, Placed, bound_line, short_name
 from .report import arena_map
 
 _SUFFIXES = {".svg": {"Date": None, "Creator": "tinsmith"}, ".png": {"Software": None}}
@@ -40,8 +40,15 @@ def write_timeline(
         FigureCanvasAgg(figure)
         axes: Any = figure.add_subplot()
         _draw(axes, plan, budget)
-        axes.set_title(f"{title}: {plan.summary()}" if title else plan.summary(), loc="left")
+        axes.set_title(_title(plan, title), loc="left")
         figure.savefig(path, metadata=_SUFFIXES[path.suffix], bbox_inches="tight")
+
+
+def _title(plan: MemoryPlan, title: str) -> str:
+    line = f"{title}: {plan.summary()}" if title else plan.summary()
+    if plan.bound_counts:
+        line += "\n" + bound_line(plan.strategy, plan.bound_counts, plan.gap)
+    return line
 
 
 def draw_arena(
