@@ -90,7 +90,7 @@ def _cut(g: Geometry, swapped: bool) -> _Planes:
 def _planes(g: Geometry) -> _Planes:
     """As the layer lies, or with its axes exchanged if that makes fewer blocks in one band."""
     upright, lying = _cut(g, False), _cut(_swap(g), True)
-    fits = lying.plane_bytes * _AT_ONCE <= 2 * _PLANE_BYTES
+    fits = lying.plane_bytes * _AT_ONCE <= _PLANE_BYTES
     return lying if fits and lying.blocks < upright.blocks else upright
 
 
