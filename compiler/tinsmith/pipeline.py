@@ -10,6 +10,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from .codegen.program import Program
+from .codegen.provenance import provenance
 from .codegen.project import read_graph, write_network, write_project
 from .codegen.report import Report, add_training, make_report, read_report, write_report
 from .codegen.sample import with_sample
@@ -195,6 +196,7 @@ def compile_model(
             train=program.train.graph if program.train else None,
         )
     report = _report(program, machine, weights_bytes, built, context)
+    report.source = provenance(source, calibrate)
     report.optimize, report.pinned_kernels = aim.objective, dict(aim.pins)
     write_report(folder, report)
     return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))

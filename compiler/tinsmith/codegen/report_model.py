@@ -122,6 +122,19 @@ class TrustReport(msgspec.Struct, frozen=True):
     requires: tuple[str, ...] = ()
 
 
+class SourceReport(msgspec.Struct, frozen=True):
+    """What a project was compiled from.
+
+    file: the model file's name, "" for a model in memory. sha256: of the file. producer: what
+    wrote it. calibration_sha256: of the file of samples, None without one.
+    """
+
+    file: str
+    sha256: str
+    producer: str
+    calibration_sha256: str | None = None
+
+
 class Report(msgspec.Struct, kw_only=True):
     """The whole report. Sizes in bytes.
 
@@ -157,6 +170,7 @@ class Report(msgspec.Struct, kw_only=True):
     model: str
     c_name: str
     model_hash: str
+    source: SourceReport | None = None
     board: str
     target: str
     dtype: str
