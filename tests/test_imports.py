@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("serial_link",),
     ("runner",),
     ("numerics",),
+    ("packages",),
     ("report_page",),
     ("pipeline",),
     ("project_file",),

@@ -12,6 +12,7 @@ from pathlib import Path
 from setuptools.command.build_py import build_py
 
 FOLDERS = ("runtime_c", "targets", "boards", "graphs")
+LICENCE = "LICENSE"  # of the files that a package of a model holds
 
 
 def _files() -> Iterator[Path]:
@@ -20,6 +21,7 @@ def _files() -> Iterator[Path]:
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path
+    yield Path(LICENCE)
 
 
 class BuildPy(build_py):

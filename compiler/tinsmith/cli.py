@@ -18,6 +18,7 @@ from .commands import (
     demo_trust,
     device,
     diff,
+    package,
     profile,
     protect,
     report,
@@ -132,6 +133,7 @@ _command()(analyze.analyze)
 _command()(compiling.quantize)
 _command("compile")(compiling.compile_)
 _command()(build.build)
+_command()(package.package)
 _command()(protect.protect)
 _command()(protect.seal)
 _command()(protect.authorize)

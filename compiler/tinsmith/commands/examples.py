@@ -21,6 +21,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "compile model.onnx --board mps2-an500 --calibrate samples.npz --train update.toml -o out",
     ),
     "build": ("build", "build m4 m55 --file firmware/tinsmith.toml"),
+    "package": (
+        "package out --kind cmake",
+        "package out --kind zephyr --kind arduino --package-version 2.1.0 -o dist",
+    ),
     "protect": (
         "protect out --new-secret root.key",
         "protect out --secret root.key --device sensor-17 --trust withhold -o sensor-17",
