@@ -47,7 +47,7 @@ def report_text(report: Report) -> str:
         threads = f"{report.latency_threads} thread{'s' if report.latency_threads != 1 else ''}"
         lines += [f"{'latency µs':<18} {report.latency_us:>14,.2f}, {threads}"]
     if report.flash is not None:
-        lines += ["", *flash_lines(report.flash)]
+        lines += ["", *_flash_lines(report.flash)]
     lines += ["", *_plans(report), *_table(report.nodes)]
     if report.train_nodes:
         lines += ["", "training step", "", *_table(report.train_nodes)]
@@ -56,23 +56,27 @@ def report_text(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def flash_lines(flash: FlashReport) -> Iterator[str]:
-    """Where the flash goes, a row per part that is not empty."""
-    weights = f", of weights that have {flash.weights_bytes:,} in the model"
+def flash_rows(flash: FlashReport) -> list[tuple[str, int]]:
+    """Where the flash goes: part, bytes; without parts that are empty."""
+    weights = f" (weights in the model: {flash.weights_bytes:,})" if flash.weights_bytes else ""
     rows = [
-        ("constants", flash.constants_bytes, weights if flash.weights_bytes else ""),
-        *((c.kernel, c.bytes, f", {c.layers} layer{'s' * (c.layers > 1)}") for c in flash.code),
-        ("kernels of TVM", flash.compiled_bytes, ""),
-        ("run and API", flash.run_bytes, ", with kernels that are inlined"),
-        ("runtime", flash.runtime_bytes, ""),
-        ("libraries", flash.library_bytes, ""),
-        ("harness", flash.harness_bytes, ", not part of a product"),
-        ("padding", flash.padding_bytes, ""),
+        (f"constants{weights}", flash.constants_bytes),
+        *((f"{c.kernel} (layers: {c.layers})", c.bytes) for c in flash.code),
+        ("kernels of TVM", flash.compiled_bytes),
+        ("run, API and inlined kernels", flash.run_bytes),
+        ("runtime", flash.runtime_bytes),
+        ("libraries", flash.library_bytes),
+        ("harness, not part of a product", flash.harness_bytes),
+        ("padding", flash.padding_bytes),
     ]
-    shown = [row for row in rows if row[1]]
-    width = max(len(label) for label, _, _ in shown)
+    return [row for row in rows if row[1]]
+
+
+def _flash_lines(flash: FlashReport) -> Iterator[str]:
+    rows = flash_rows(flash)
+    width = max(len(label) for label, _ in rows)
     yield "flash"
-    yield from (f"  {label:<{width}} {size:>10,}{more}" for label, size, more in shown)
+    yield from (f"  {label:<{width}} {size:>10,}" for label, size in rows)
 
 
 def _plans(report: Report) -> Iterator[str]:

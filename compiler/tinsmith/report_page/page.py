@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 from ..codegen.report_model import FlashReport, NodeReport, Report
-from ..codegen.report_text import trust_lines
+from ..codegen.report_text import flash_rows, trust_lines
 from .arena_picture import ArenaPicture, draw_arena
 from .comparison import Comparison, compare
 from .facts import Facts, LayerCost, LayerError
@@ -124,18 +124,9 @@ def _rows(nodes: Sequence[NodeReport], facts: Facts | None) -> tuple[Row, ...]:
 
 
 def _flash_parts(flash: FlashReport) -> tuple[Part, ...]:
-    parts = [
-        ("constants", flash.constants_bytes),
-        *((f"kernel {c.kernel}, layers: {c.layers}", c.bytes) for c in flash.code),
-        ("kernels of TVM", flash.compiled_bytes),
-        ("run, API and inlined kernels", flash.run_bytes),
-        ("runtime", flash.runtime_bytes),
-        ("libraries", flash.library_bytes),
-        ("harness, not part of a product", flash.harness_bytes),
-        ("padding", flash.padding_bytes),
-    ]
-    total = sum(size for _, size in parts) or 1
-    return tuple(Part(label, size, size / total) for label, size in parts if size)
+    parts = flash_rows(flash)
+    total = sum(size for _, size in parts)
+    return tuple(Part(label, size, size / total) for label, size in parts)
 
 
 @cache
