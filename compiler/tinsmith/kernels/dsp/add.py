@@ -12,6 +12,7 @@ import numpy as np
 
 from ...ir.graph import Graph, Node
 from ..kernel import Constant, Kernel
+from ..portable._elementwise import in_place, is_plain
 from ._loops import loop
 from ._weights import FEATURES
 
@@ -19,8 +20,7 @@ _MAX_BODY = 2  # eights in the body of the loop: 0.4 kB of code
 
 
 def _applies(node: Node, graph: Graph) -> bool:
-    whole = all(v.type.shape == node.y.shape and not graph.is_constant(v) for v in node.inputs)
-    return whole and node.y.elements >= 8
+    return is_plain(node, graph) and node.y.elements >= 8
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -46,12 +46,6 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     return {"factors": Constant(np.array([attrs.a, attrs.b, attrs.c, looped], np.int32))}
 
 
-def _lead(node: Node, index: int) -> int | None:
-    """In place: eight elements are read before their results are written."""
-    del node, index
-    return 0
-
-
 def _instructions(node: Node, graph: Graph) -> float:
     del graph
     eights, rest = divmod(node.y.elements, 8)
@@ -67,7 +61,7 @@ KERNELS = tuple(
         applies=_applies,
         view=_view,
         constants=_constants,
-        lead_bytes=_lead,
+        lead_bytes=in_place,
         instructions=_instructions,
     )
     for op in ("add", "sub")
