@@ -1,9 +1,7 @@
 """What a kernel costs on a layer: measured, by the formula calibrated for the core, or by its own
 estimate.
 
-A formula is linear in counts. Those of every kernel are its own estimate of instructions, which has
-the blocks, their rounds and tails in it, and the plain sizes of the layer; a kernel with several
-forms says more by `Kernel.counts`.
+A formula is linear in counts of the layer (`counts.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +11,10 @@ from functools import cache
 
 from .. import paths
 from ..ir.graph import Graph, Node
-from ..machine.costs import Cost, evaluate, load_costs
+from ..machine.costs import Cost, load_costs
 from ..machine.target import Target
-from .geometry import conv_geometry
-from .kernel import UNKNOWN_INSTRUCTIONS, Kernel
+from .counts import counts
+from .kernel import Kernel
 
 
 def cost(kernel: Kernel, node: Node, graph: Graph, target: Target) -> Cost:
@@ -30,32 +28,7 @@ def cost(kernel: Kernel, node: Node, graph: Graph, target: Target) -> Cost:
     formula = None if table is None else table.kernels.get(kernel.name)
     if formula is None:
         return Cost(kernel.instructions(node, graph))
-    known = counts(kernel, node, graph)
-    cycles = evaluate(formula.cycles, known) if formula.cycles else None
-    return Cost(evaluate(formula.instructions, known), cycles, formula.code_bytes)
-
-
-def counts(kernel: Kernel, node: Node, graph: Graph) -> dict[str, float]:
-    """What a formula of this kernel may be made of. An estimate that is unknown counts 0."""
-    estimate = kernel.instructions(node, graph)
-    found = {
-        "call": 1.0,
-        "estimate": estimate if estimate < UNKNOWN_INSTRUCTIONS else 0.0,
-        "inputs": float(sum(v.type.elements for v in graph.activations(node))),
-        "outputs": float(sum(v.type.elements for v in graph.results(node))),
-        "macs": float(node.op.macs(node)),
-    }
-    if node.op.name == "conv2d":
-        g = conv_geometry(node)
-        found |= {
-            "rows": float(g.out_h),
-            "pixels": float(g.pixels),
-            "lines": float(g.pixels * g.kernel_h),
-            "windows": float(g.pixels * g.kernel_h * g.kernel_w * g.in_c),
-            "channels": float(g.out_c),
-            "channel_rows": float(g.out_c * g.out_h),
-        }
-    return found | dict(kernel.counts(node, graph))
+    return formula.cost(counts(kernel, node, graph))
 
 
 def layer_key(kernel: Kernel, node: Node, graph: Graph) -> str:

@@ -62,8 +62,6 @@ class Kernel:
             of the output: a kernel that copies an input in a larger form may lay the copy over it.
             What lies under the scratch is read before the first output is written.
         instructions: estimated executed instructions, to choose between kernels.
-        counts: what its cost on a core is made of besides what `kernels/costs.py` counts of every
-            layer: of the forms it has, how often each part runs.
         may_refuse: its function returns a ts_status; any but TS_OK ends the run with TS_REFUSED.
     """
 
@@ -80,7 +78,6 @@ class Kernel:
     lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
     scratch_lead_bytes: Callable[[Node, int], int | None] = lambda node, index: None
     instructions: Callable[[Node, Graph], float] = lambda node, graph: UNKNOWN_INSTRUCTIONS
-    counts: Callable[[Node, Graph], Mapping[str, float]] = lambda node, graph: {}
     may_refuse: bool = False
 
 
