@@ -114,8 +114,8 @@ def test_published_schemes_compile(path: Path, tmp_path: Path) -> None:
     )
     program = schedule(inference_graph(graph), BOARD, None, False, context)
     train = schedule(graph, BOARD, None, False, context)
-    # The bound is of portable kernels: tuned ones have scratch, and some depthwise ones that go
-    # plane by plane may only work in place.
-    assert train.plan.arena_bytes <= 1.15 * least_bytes(graph) + 1024
+    # Tuned kernels have scratch, which the bound of the graph, of portable ones, does not count.
+    assert train.plan.arena_bytes <= 1.02 * train.plan.lower_bound_bytes
+    assert train.plan.arena_bytes <= 1.05 * least_bytes(graph)
     assert write_project(tmp_path, replace(program, train=train)) > 300_000
     assert (tmp_path / "train.tin").exists()

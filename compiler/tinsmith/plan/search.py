@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from .constraints import Problem
 
 PATIENCE = 60  # tries without a better arena before it starts from another order
-CLOSE = 1.02  # of the bound: from there on it ends sooner when nothing gets better
+CLOSE = 1.03  # of the bound: from there on it ends sooner when nothing gets better
 SHAKEN = 8  # clusters of the best order moved at random where it starts from that
 LARGE = (2, 4, 16)  # at least this part of the largest cluster
 NO_LIMIT = 1 << 62
@@ -49,7 +49,7 @@ def search(
     order, stale, restarts = list(best_order), 0, 0
     tries, spent, bettered = placements, 0, 0
     while arena > bound:
-        if arena <= CLOSE * bound and spent - bettered > placements // 4:
+        if arena <= CLOSE * bound and spent - bettered > placements // 6:
             break
         if spent >= tries:
             if budget is None or arena <= budget or tries > placements:
