@@ -159,7 +159,12 @@ def survives(graph: Graph, calls: Sequence[KernelCall], plan: MemoryPlan) -> boo
     if not all(whole(v) for v in graph.inputs):
         return False
     for made in graph.nodes:
-        if made.name in plan.in_place:
+        if made.name in plan.in_place and made.op.name == "slice":
+            (start,) = made.attrs.starts
+            tags[made.outputs[0]] = tags[made.inputs[0]][start : start + made.y.bytes]
+            if not whole(made.outputs[0]):
+                return False
+        elif made.name in plan.in_place:
             tags[made.outputs[0]] = [t for v in made.inputs for t in tags[v]]
             if not whole(made.outputs[0]):
                 return False
