@@ -13,7 +13,7 @@ import pytest
 
 import tinsmith
 from tinsmith.ir.dtypes import Array, Shape
-from tinsmith.ir.graph import Graph
+from tinsmith.ir.graph import Graph, Node
 from tinsmith.ir.interpret import run
 from tinsmith.ir.opdef import Case
 from tinsmith.kernels import registry as kernel_registry
@@ -123,8 +123,8 @@ def test_what_is_wrong_is_seen(tmp_path: Path) -> None:
 
 
 def _spoilt(kernel: Kernel, name: str, place: int) -> Kernel:
-    def constants(node: object, graph: Graph) -> dict[str, Constant]:
-        found = dict(kernel.constants(graph.nodes[0], graph))
+    def constants(node: Node, graph: Graph) -> dict[str, Constant]:
+        found = dict(kernel.constants(node, graph))
         array = found[name].array.copy()
         array[place] ^= 0x01010100
         return found | {name: replace(found[name], array=array)}
@@ -133,8 +133,8 @@ def _spoilt(kernel: Kernel, name: str, place: int) -> Kernel:
 
 
 def _closer(kernel: Kernel) -> Kernel:
-    def lead(node: object, index: int) -> int | None:
-        real = kernel.lead_bytes(node, index)  # type: ignore[arg-type]
+    def lead(node: Node, index: int) -> int | None:
+        real = kernel.lead_bytes(node, index)
         return None if real is None else real - 6 * 11 - 8
 
     return replace(kernel, lead_bytes=lead)

@@ -23,6 +23,7 @@ from ._uniform import CommonShift, wrap32
 
 TILE = 4
 MAX_OFFSET = 4095  # of a load or store
+# Rows 1 and 2 with the other sign than usual, as are columns 1 and 2 of A: sums without a negation.
 G = np.array([[1, 0, 0], [1, 1, 1], [1, -1, 1], [1, 2, 4], [1, -2, 4], [0, 0, 1]], np.int64)
 
 
@@ -55,9 +56,8 @@ class Tiling:
         fits_x = [0 <= x - g.pad_left <= g.in_w - TILE - 2 for x in xs]
         return len(ys) * len(xs) - sum(fits_y) * sum(fits_x)
 
-    def spans(self, g: Geometry, group: int) -> Iterator[tuple[int, int, int]]:
-        """Per group of pairs: its first input row that exists, and its first and last output byte
-        plus one."""
+    def spans(self, g: Geometry, group: int) -> Iterator[tuple[int, int]]:
+        """Per group of pairs: its first input row, and the output byte behind its last."""
         for first in range(0, self.pairs, group):
             pairs = range(first, min(first + group, self.pairs))
             ys = [min(n // self.pairs_w * TILE, self.last_y) for n in pairs]
@@ -66,7 +66,7 @@ class Tiling:
                 ((y + TILE - 1) * g.out_w + x + self.step + TILE) * g.out_c
                 for x, y in zip(xs, ys, strict=True)
             ]
-            yield min(max(min(ys) - g.pad_top, 0), g.in_h), min(ys) * g.out_row_bytes, max(ends)
+            yield min(max(min(ys) - g.pad_top, 0), g.in_h), max(ends)
 
 
 def tiling(g: Geometry) -> Tiling:

@@ -129,9 +129,9 @@ def _kernel(name: str, groups: int | None) -> Kernel:
             return None
         g = conv_geometry(node)
         spans = list(tiling(g).spans(g, group(tiling(g))))
-        rows = [row for row, _, _ in spans]
+        rows = [row for row, _ in spans]
         return max(
-            (end - min(rows[n:]) * g.row_bytes for n, (_, _, end) in enumerate(spans[:-1], 1)),
+            (end - min(rows[n:]) * g.row_bytes for n, (_, end) in enumerate(spans[:-1], 1)),
             default=-node.x.bytes,
         )
 
