@@ -27,6 +27,7 @@ from .state import StateBlock
 from .training import inference_graph
 
 CUTS = 6  # limits on live bytes that are tried, until the arena fits
+TRIES = 4  # of them that are planned, for the smallest arena
 STRIPES_GAIN = 1.1  # faster than without, so that their code is worth its flash
 ARENA_WEIGHT = 10  # --optimize ram: a per cent of the arena is worth as many of time
 _PLANNED = 3  # the stage of a limit that has a plan
@@ -168,28 +169,41 @@ class _Attempt:
         notes = list(self.context.notes)
         least, value = choices.least_bytes, choices.select().value
         queue = [(_weighed(max(limit, least), value), 0, limit) for limit in choices.limits()]
-        planned: dict[int, tuple[Program, list[str]]] = {}
-        while True:
+        best: tuple[float, int] | None = None
+        first: tuple[int, Program, list[str]] | None = None  # planned as well as it can be
+        tried = 0
+        while tried < TRIES:
             _, stage, limit = heapq.heappop(queue)
-            if stage == _PLANNED or len(planned) == CUTS:
+            if stage == _PLANNED:
                 break
             selection = choices.select(limit)
             arena = selection.live_bytes if stage == 0 else choices.bound(selection)
             if stage == _PLANNED - 1:
                 self.context.notes[:] = notes
-                program = self._scheduled(choices, room, limit)
-                planned[limit] = (program, list(self.context.notes))
+                enough = None if best is None else _arena_of(best[0], selection.value)
+                program = self._scheduled(choices, room, limit, enough)
                 arena = program.plan.arena_bytes
+                first = first or (limit, program, list(self.context.notes))
+                worth = _weighed(arena, selection.value)
+                best = min(best or (worth, limit), (worth, limit))
+                tried += 1
             heapq.heappush(queue, (_weighed(arena, selection.value), stage + 1, limit))
-        program, self.context.notes[:] = min(
-            planned.values(), key=lambda made: _worth(made[0], self.aim)
-        )
-        return program
+        assert best is not None and first is not None
+        if best[1] == first[0]:
+            self.context.notes[:] = first[2]
+            return first[1]
+        self.context.notes[:] = notes
+        return self._scheduled(choices, room, best[1])
 
-    def _scheduled(self, choices: Choices, room: int | None, limit: int | None) -> Program:
+    def _scheduled(
+        self, choices: Choices, budget: int | None, limit: int | None, room: int | None = None
+    ) -> Program:
+        """room: the only question is whether the arena has at most so many bytes."""
+        context = self.context
         return schedule(
-            choices.graph, self.board, room, self.exact, self.context, choices=choices, limit=limit
-        )
+            choices.graph, self.board, budget, self.exact, context,
+            room=room, choices=choices, limit=limit,
+        )  # fmt: skip
 
 
 def _worth(program: Program, aim: Aim) -> float:
@@ -200,6 +214,11 @@ def _worth(program: Program, aim: Aim) -> float:
 
 def _weighed(arena: int, value: float) -> float:
     return math.log(max(value, 1.0)) + ARENA_WEIGHT * math.log(max(arena, 1))
+
+
+def _arena_of(worth: float, value: float) -> int:
+    """The largest arena with which a program of this value is not worse."""
+    return int(math.exp((worth - math.log(max(value, 1.0))) / ARENA_WEIGHT))
 
 
 def _above(arena: int, room: int | None) -> int:
