@@ -156,5 +156,5 @@ def _strategy(graph: Graph) -> str:
     striped = [n for n in graph.nodes if n.op.name == "conv2d" and STRIPES in n.origin.passes]
     if not striped:
         return "layer by layer"
-    layers = len({n.origin.onnx_name for n in striped})
+    layers = len({n.inputs[1] for n in striped})
     return f"{layers} convolutions in stripes of rows, each row computed once"
