@@ -108,6 +108,7 @@ class Proxy:
             if host is None:
                 if select.select([self._server], [], [], 0.05)[0]:
                     self._host = self._server.accept()[0]
+                    self._host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 continue
             data = _take(host)
             if data is None:

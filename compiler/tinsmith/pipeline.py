@@ -10,8 +10,8 @@ from pathlib import Path
 from onnx import ModelProto
 
 from .codegen.program import Program
-from .codegen.provenance import provenance
 from .codegen.project import read_graph, write_network, write_project
+from .codegen.provenance import provenance
 from .codegen.report import Report, add_training, make_report, read_report, write_report
 from .codegen.sample import with_sample
 from .codegen.schedule import schedule
@@ -38,6 +38,7 @@ from .recover_accuracy import FineTune, FineTuned, recover_accuracy
 from .toolchain.compile_c import firmware
 from .toolchain.firmware import Firmware, build_firmware
 from .toolchain.flash_parts import flash_parts
+from .toolchain.harness import with_uart
 from .toolchain.tuned import with_tuned
 from .train.scheme import Scheme, read_scheme
 from .trust.learning_files import learning_of
@@ -119,6 +120,8 @@ def compile_model(
     batch: int = 1,
     name: str | None = None,
     pictures: bool = True,
+    harness: str = "semihosting",
+    baud: int | None = None,
     progress: Callable[[str], None] | None = None,
     print_after: Callable[[str, str], None] | None = None,
 ) -> CompiledProject:
@@ -142,10 +145,13 @@ def compile_model(
         bind: sizes of dynamic dimensions but the batch. batch: samples that one run computes, side
             by side. name: of the model, by default the file's.
         pictures: draw the arena, which takes a second.
+        harness: how the firmware talks to this machine: "semihosting" or "serial"; baud: of its
+            UART.
 
     Raises CompileError: ImportFailure, UnsupportedModel, BadInput, DoesNotFit, MissingTool…
     """
     machine, folder = with_tuned(load_board(board, cpu), tuned), Path(out)
+    machine = with_uart(machine, harness, baud, protected=trust is not None)
     trust = Protection(trust) if isinstance(trust, str) else trust
     if trust is not None:
         check_protectable(machine, dtype)
@@ -194,6 +200,7 @@ def compile_model(
             flash=flash,
             peak_node=program.peak_node,
             train=program.train.graph if program.train else None,
+            harness=harness,
         )
     report = _report(program, machine, weights_bytes, built, context)
     report.source = provenance(source, calibrate)

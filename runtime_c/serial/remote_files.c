@@ -1,4 +1,4 @@
-/* Files and exit over the serial link: what semihosting.c does, without a debugger.
+/* Files and exit as calls over the serial link; remote_files.h.
  *
  * A call is a letter and what belongs to it; numbers are little-endian:
  *
@@ -10,9 +10,10 @@
  *
  * Writes wait for the next call that returns something, or until a frame is full; in one frame they
  * come before it. */
+#include "remote_files.h"
+
 #include <string.h>
 
-#include "harness.h"
 #include "tinsmith/ts_bytes.h"
 #include "tinsmith/ts_crc32.h"
 #include "ts_board.h"
@@ -52,7 +53,7 @@ static const uint8_t *make(uint32_t bytes, uint32_t *returned)
     return ts_link_call(all, returned);
 }
 
-static int open_file(char mode, const char *path)
+int ts_remote_open(char mode, const char *path)
 {
     uint8_t *call = place(2 + LONGEST_NAME);
     uint32_t bytes = 2, returned;
@@ -65,22 +66,7 @@ static int open_file(char mode, const char *path)
     return returned == 1 ? (int)handle[0] : -1;
 }
 
-int ts_open_to_read(const char *path)
-{
-    return open_file('r', path);
-}
-
-int ts_open_to_write(const char *path)
-{
-    return open_file('w', path);
-}
-
-int ts_open_to_update(const char *path)
-{
-    return open_file('u', path);
-}
-
-int ts_seek(int file, uint32_t offset)
+int ts_remote_seek(int file, uint32_t offset)
 {
     uint8_t *call = place(SEEK_BYTES);
     uint32_t returned;
@@ -91,7 +77,7 @@ int ts_seek(int file, uint32_t offset)
     return returned == 1;
 }
 
-uint32_t ts_read(int file, void *data, uint32_t bytes)
+uint32_t ts_remote_read(int file, void *data, uint32_t bytes)
 {
     uint8_t *to = (uint8_t *)data;
     uint32_t done = 0;
@@ -112,7 +98,7 @@ uint32_t ts_read(int file, void *data, uint32_t bytes)
     return done;
 }
 
-int ts_write(int file, const void *data, uint32_t bytes)
+void ts_remote_write(int file, const void *data, uint32_t bytes)
 {
     const uint8_t *from = (const uint8_t *)data;
     uint8_t *const call = ts_link_buffer();
@@ -135,10 +121,9 @@ int ts_write(int file, const void *data, uint32_t bytes)
         call[2] = (uint8_t)(waiting - WRITE_HEADER);
         call[3] = (uint8_t)((waiting - WRITE_HEADER) >> 8);
     }
-    return 1;
 }
 
-_Noreturn void ts_exit(int status)
+_Noreturn void ts_remote_exit(int status)
 {
     for (;;) {
         uint8_t *call = place(EXIT_BYTES);

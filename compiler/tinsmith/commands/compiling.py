@@ -40,6 +40,7 @@ from .options import (
     chosen_method,
     sizes,
 )
+from .serial import Harness, HarnessBaud
 
 
 @reported
@@ -143,6 +144,8 @@ def compile_(
     fold_channels: FoldChannels = True,
     optimize: Optimize = "instructions",
     kernels: KernelFile = None,
+    harness: Harness = "semihosting",
+    baud: HarnessBaud = None,
     exact: Annotated[
         bool, typer.Option("--exact-plan", help="search the smallest arena with OR-tools")
     ] = False,
@@ -185,6 +188,8 @@ def compile_(
             bind=sizes(bind),
             batch=batch,
             name=name,
+            harness=harness,
+            baud=baud,
             progress=step,
             print_after=print_graph if print_after else None,
         )

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from ..codegen.report import Report, read_report
+from ..codegen.report import read_report
 from ..codegen.report_text import SIMULATED, trust_lines
 from ..errors import CompileError
-from ..machine.board import load_board
 from ..peers.interleave import ROUNDS
 from ..runner.bench import NodeProfile, profile, profile_step
 from ..runner.bench import bench as measure
@@ -20,6 +19,7 @@ from ..runner.compare import verify as compare
 from ..runner.latency import using_threads
 from ..runner.run import RunResult
 from ..runner.run import run as execute
+from ..serial_link.port import using_port
 from ..trust.keys import read_public_key
 from ..trust.manifest import check_manifest
 from . import show
@@ -41,6 +41,7 @@ from .options import (
     VerifyWith,
     sizes,
 )
+from .serial import DEFAULT_BAUD, Baud, PortName, serial_data, show_serial
 
 Input = Annotated[
     Path,
@@ -63,19 +64,29 @@ def run(
     fresh: Fresh = False,
     threads: Threads = None,
     verify_with: VerifyWith = None,
+    port: PortName = None,
+    baud: Baud = DEFAULT_BAUD,
     json: AsJson = False,
 ) -> None:
-    """Run samples on the host or in the board's emulator, with what was learnt and committed."""
+    """Run samples on the host or in the board's emulator, with what was learnt and committed.
+
+    With --port, on a board that is connected to this machine.
+    """
     _look_at_manifest(project, verify_with)
-    with progress(f"running {project}") as step, using_threads(threads):
+    with (
+        progress(f"running {project}") as step,
+        using_threads(threads),
+        using_port(port, baud, tell=step) as line,
+    ):
         result = execute(
             project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")
         )
     if output is not None:
         _save(output, result, real)
     if json:
-        print_json(run_data(result))
+        print_json(run_data(result) | serial_data(line))
         return
+    show_serial(line)
     count = result.instructions_per_inference
     samples = len(result.device_outputs[0])
     console = out()
@@ -128,6 +139,8 @@ def bench(
         bool, typer.Option("--layers", help="instructions of every node too")
     ] = False,
     verify_with: VerifyWith = None,
+    port: PortName = None,
+    baud: Baud = DEFAULT_BAUD,
     json: AsJson = False,
     against: Against = None,
     board: OptionalBoard = None,
@@ -154,7 +167,11 @@ def bench(
         return
     _look_at_manifest(project, verify_with)
     count = thread_counts(threads)[0]
-    with progress(f"measuring {project}"), using_threads(count):
+    with (
+        progress(f"measuring {project}") as step,
+        using_threads(count),
+        using_port(port, baud, tell=step) as line,
+    ):
         report = measure(project)
         nodes = profile(project) if layers else []
         steps = profile_step(project) if layers and report.train_nodes else []
@@ -193,22 +210,17 @@ def bench(
             data["nodes"] = _profile_rows(nodes)
         if steps:
             data["train_nodes"] = _profile_rows(steps)
-        print_json(data)
+        print_json(data | serial_data(line))
         return
+    show_serial(line)
     show.figures(f"{report.model} on {report.board}", figures)
     for line in trust_lines(report.trust) if report.trust else ():
         out().print(line, markup=False)
     if report.instructions_per_inference is None and report.latency_us is None:
-        out().print(_unmeasured(report), markup=False)
+        out().print(show.unmeasured(report), markup=False)
     for part in (nodes, steps):
         if part:
             show.profile(part)
-
-
-def _unmeasured(report: Report) -> str:
-    if load_board(report.board, report.target).counter.kind == "clock":
-        return f"{report.board} is emulated here: times are not measured"
-    return "the host does not count instructions"
 
 
 def _look_at_manifest(project: Path, public: Path | None) -> None:
@@ -241,11 +253,17 @@ def verify(
     fresh: Fresh = False,
     threads: Threads = None,
     verify_with: VerifyWith = None,
+    port: PortName = None,
+    baud: Baud = DEFAULT_BAUD,
     json: AsJson = False,
 ) -> None:
     """Compare the device with the numpy oracle, bit for bit; exit 1 and the node if they differ."""
     _look_at_manifest(project, verify_with)
-    with progress(f"verifying {project}") as step, using_threads(threads):
+    with (
+        progress(f"verifying {project}") as step,
+        using_threads(threads),
+        using_port(port, baud, tell=step) as line,
+    ):
         result = compare(
             project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")
         )
@@ -270,9 +288,11 @@ def verify(
                     "expected": wrong.expected,
                     "got": wrong.got,
                 },
+                **serial_data(line),
             }
         )
         raise typer.Exit(0 if result.ok else 1)
+    show_serial(line)
     result.check()
     how = "bit-exact" if exact else f"within tolerance, at most {result.max_difference:.3g} off"
     out().print(f"{result.samples:,} samples: {how}{_learnt(result.run)}", markup=False)

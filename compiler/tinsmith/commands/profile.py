@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from ..codegen.report import read_report
 from ..plan.model import short_name
 from ..runner.profile import LayerProfile, draw_profile, profile_layers, unit
+from ..serial_link.port import using_port
 from . import show
 from .console import out, print_json, progress, reported, table
 from .options import AsJson, Project
+from .serial import DEFAULT_BAUD, Baud, PortName, serial_data, show_serial
 
 
 @reported
-def profile(project: Project, json: AsJson = False) -> None:
+def profile(
+    project: Project, port: PortName = None, baud: Baud = DEFAULT_BAUD, json: AsJson = False
+) -> None:
     """Say what every node costs: instructions and estimated cycles, or time; draws it too."""
     report = read_report(project)
-    with progress(f"measuring {project}"):
+    with (
+        progress(f"measuring {project}") as step,
+        using_port(port, baud, tell=step) as line,
+    ):
         layers = profile_layers(project)
     pictures = draw_profile(layers, project, f"{report.model} on {report.board}")
     if json:
@@ -27,9 +34,11 @@ def profile(project: Project, json: AsJson = False) -> None:
                 "unit": unit(layers),
                 "nodes": [_row(layer) for layer in layers],
                 "pictures": [str(path) for path in pictures],
+                **serial_data(line),
             }
         )
         return
+    show_serial(line)
     _print(layers)
     out().print(f"wrote {', '.join(map(str, pictures))}", markup=False)
 

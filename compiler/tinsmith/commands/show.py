@@ -15,7 +15,7 @@ from ..frontend.import_rules import WITHOUT_OPERATOR
 from ..frontend.onnx_import import CheckReport
 from ..frontend.qlinear import QLINEAR_OPERATORS
 from ..ir.opdef import Absent, OpDef
-from ..machine.board import Board
+from ..machine.board import Board, load_board
 from ..machine.target import Target
 from ..plan.model import short_name
 from ..runner.bench import NodeProfile
@@ -244,3 +244,10 @@ def profile(nodes: Sequence[NodeProfile]) -> None:
     if timed:
         columns = ("op", "node", "MACs", "µs", "share", "GMAC/s")
     out().print(table("", columns, rows, 2))
+
+
+def unmeasured(report: Report) -> str:
+    """Why there is no figure of an inference."""
+    if load_board(report.board, report.target).counter.kind == "clock":
+        return f"{report.board} is emulated here: times are not measured"
+    return "the host does not count instructions"

@@ -12,9 +12,11 @@ from ..runner.export import export_learnt
 from ..runner.learn import Learnt, Progress, Score, Settings, learn
 from ..runner.store import DeviceStore
 from ..runner.training import open_training
+from ..serial_link.port import using_port
 from ..train.loop import Schedule
 from .console import err, out, print_json, progress, reported, table
 from .options import AsJson, Project
+from .serial import DEFAULT_BAUD, Baud, PortName, serial_data, show_serial
 
 
 @reported
@@ -45,6 +47,8 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="forget what the device has learnt before")
     ] = False,
+    port: PortName = None,
+    baud: Baud = DEFAULT_BAUD,
     json: AsJson = False,
 ) -> None:
     """Let a project that was compiled with --train learn: on the host or in the board's emulator.
@@ -55,7 +59,10 @@ def train(
     settings = Settings(epochs, rate, cast(Schedule, schedule), seed, simulate, margin)
     if fresh:
         DeviceStore(open_training(project)).erase()
-    with progress(f"training {project}") as step:
+    with (
+        progress(f"training {project}") as step,
+        using_port(port, baud, tell=step) as line,
+    ):
         learnt = learn(
             project,
             data,
@@ -67,8 +74,10 @@ def train(
         step("writing what was learnt")
         files = export_learnt(learnt.training, learnt.state, learnt.commit.counter)
     if json:
-        print_json({**_data(learnt, settings), "files": {k: str(p) for k, p in files.items()}})
+        written = {"files": {k: str(p) for k, p in files.items()}}
+        print_json(_data(learnt, settings) | written | serial_data(line))
     else:
+        show_serial(line)
         _show(learnt, settings, files)
     raise typer.Exit(1 if learnt.history.gave_up else 0)
 

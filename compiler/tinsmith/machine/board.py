@@ -43,6 +43,19 @@ class Counter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ticks: int = 1
 
 
+class Serial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The UART that firmware for the serial link uses.
+
+    driver: of `runtime_c/serial/uart_<driver>.c`. address: of its registers. baud: bits per second.
+    clock_hz: what it divides; 0: the core's.
+    """
+
+    driver: str
+    address: int
+    baud: int = 115_200
+    clock_hz: int = 0
+
+
 class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `board.toml`; unknown keys are errors.
 
@@ -54,7 +67,7 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ldflags: of the link, besides the target's. toolchain: where the compiler comes from; "": it is
     the target's.
     twin: the emulated board with the same core, for a physical board.
-    debian_packages: what provides the emulator.
+    debian_packages: what provides the emulator. serial: the UART of firmware for the serial link.
     """
 
     name: str
@@ -71,6 +84,7 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     twin: str = ""
     counter: Counter = Counter()
     regions: list[Region] = []
+    serial: Serial | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,7 @@ class Board:
     targets: tuple[str, ...] = ()
     ldflags: tuple[str, ...] = ()
     toolchain: Toolchain = ""
+    serial: Serial | None = None
 
     def region(self, name: str) -> Region | None:
         return next((r for r in self.regions if r.name == name), None)
@@ -157,6 +172,7 @@ def load_board(name: str, cpu: str | None = None) -> Board:
         tuple(targets),
         tuple(data.ldflags),
         data.toolchain,
+        data.serial,
     )
 
 

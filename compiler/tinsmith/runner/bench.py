@@ -92,7 +92,7 @@ def _profile(project: Project, elf: Path) -> list[NodeProfile]:
     graph = project.graph
     types = [v.type for v in graph.outputs]
     sample = Sample(tuple(a[0] for a in embedded_sample(project)))
-    records = trace_sample(elf, project.board, types, sample)
+    records = trace_sample(elf, project.board, types, sample, data=False)
     return _by_node(graph.nodes, records, _counter(project))
 
 
@@ -155,7 +155,7 @@ def _profile_step(training: TrainingProject, elf: Path) -> list[NodeProfile]:
     given = np.zeros((2, *label.shape), label.dtype.numpy)
     rows = [np.repeat(a, 2, axis=0) for a in embedded_sample(project)]
     commands, types = training.steps(rows, given, np.full(2, _RATE, np.float32))
-    records = trace_sequence(elf, project.board, types, commands)
+    records = trace_sequence(elf, project.board, types, commands, data=False)
     nodes = (training.locked or training.graph).nodes
     return _by_node(nodes, records[len(records) // 2 :], _counter(project))
 

@@ -13,6 +13,7 @@ from ..ir.dtypes import Array, DType
 from ..ir.graph import Graph, Node, Value
 from ..ir.interpret import trace as oracle_trace
 from ..quant.batch import run_many
+from ..serial_link.link import WrongFirmware
 from ..toolchain.compile_c import build
 from .execute import Progress, trace_sequence
 from .learnt import boot
@@ -117,8 +118,9 @@ def find_first_difference(
 ) -> Mismatch | None:
     """Rebuild with a trace, run one sample, compare node by node.
 
-    None if no node differs, if the trace does not fit on the board beside the model, or for a
-    protected project: its secure image starts only the firmware it was made with.
+    None if no node differs, if the trace does not fit on the board beside the model, if the board
+    at a serial port has no trace firmware, or for a protected project: its secure image starts only
+    the firmware it was made with.
     """
     graph = project.graph
     if project.protected:
@@ -129,7 +131,10 @@ def find_first_difference(
         return None
     types = [*([] for _ in project.start), [v.type for v in graph.outputs]]
     commands = [*project.start, Sample(tuple(inputs))]
-    records = trace_sequence(project.elf(trace=True), project.board, types, commands)
+    try:
+        records = trace_sequence(project.elf(trace=True), project.board, types, commands)
+    except WrongFirmware:
+        return None
     traced: dict[int, list[bytes]] = {}
     for record in records:
         traced.setdefault(record.node, []).append(record.data)

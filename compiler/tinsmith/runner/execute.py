@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ..errors import CompileError, InternalError, NotAuthentic
+from ..errors import CompileError, InternalError
 from ..ir.dtypes import TensorType
 from ..machine.board import Board, emulated
 from ..machine.cpu import missing_flags
 from ..toolchain.programs import find_program, tail
+from .exit_status import PowerCut, check_exit
+from .over_serial import OUTPUTS, TICKS, TRACE, Job, carry_out, port_of
 from .protocol import (
-    EXIT_TEXTS,
-    POWER_CUT,
-    WRONG_IMAGE,
     Result,
     Sample,
     TraceRecord,
@@ -27,6 +26,8 @@ from .protocol import (
     encode_samples,
     result_bytes,
 )
+
+__all__ = ["PowerCut"]
 
 Progress = Callable[[int, int], None]  # runs done, runs in all
 
@@ -53,6 +54,11 @@ def run_samples(
 
     Raises MissingTool without the emulator, InternalError when the firmware crashes or hangs.
     """
+    port = port_of(elf, board)
+    if port is not None:
+        given = [*([] for _ in start), *(types[s.model] for s in samples)]
+        job = Job(elf, lambda: command(elf, board), given, [*start, *samples], len(start))
+        return carry_out(port, job, progress)[0][len(start) :]
     argv = command(elf, board)
     count = max(1, min(processes, len(samples) // 2))
     bounds = [len(samples) * i // count for i in range(count + 1)]
@@ -86,6 +92,10 @@ def run_sequence(
     flash: the file behind the flash of a model that learns; it changes as the device writes.
     Raises as `run_samples`, and PowerCut.
     """
+    port = port_of(elf, board)
+    if port is not None:
+        job = Job(elf, lambda: command(elf, board), types, samples, flash=flash)
+        return carry_out(port, job, progress)[0]
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
         process = _Process(command(elf, board), Path(temporary) / "0", samples, types, flash)
         try:
@@ -96,10 +106,10 @@ def run_sequence(
 
 
 def trace_sample(
-    elf: Path, board: Board, types: Sequence[TensorType], sample: Sample
+    elf: Path, board: Board, types: Sequence[TensorType], sample: Sample, *, data: bool = True
 ) -> list[TraceRecord]:
     """Run a firmware built with `trace` on one sample: every node's outputs, in order."""
-    return trace_sequence(elf, board, [types], [sample])
+    return trace_sequence(elf, board, [types], [sample], data=data)
 
 
 def trace_sequence(
@@ -109,11 +119,17 @@ def trace_sequence(
     samples: Sequence[Sample],
     *,
     extra: Sequence[str] = (),
+    data: bool = True,
 ) -> list[TraceRecord]:
     """`run_sequence` with a firmware built with `trace`: the outputs of all nodes, in order.
 
-    extra: arguments for the emulator.
+    extra: arguments for the emulator. data: False: over a serial port only the ticks are sent.
     """
+    port = port_of(elf, board)
+    if port is not None:
+        file = TRACE if data else TICKS
+        job = Job(elf, lambda: command(elf, board), types, samples, files=(OUTPUTS, file))
+        return list(decode_trace(carry_out(port, job)[1][file]))
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
         argv = [*command(elf, board), *extra]
         process = _Process(argv, Path(temporary) / "0", samples, types)
@@ -175,10 +191,6 @@ def _pair_command(secure: Path, nonsecure: Path, board: Board) -> list[str]:
     return [*_emulator(secure, board), "-device", f"loader,file={loaded}"]
 
 
-class PowerCut(Exception):
-    """The firmware lost its power in the middle of a commit, as it was told to."""
-
-
 @dataclass
 class _Process:
     """One process with its own folder of files."""
@@ -221,20 +233,8 @@ class _Process:
                     f"{self.done}"
                 )
             return True
-        if status == POWER_CUT:
-            raise PowerCut
-        if status == WRONG_IMAGE:
-            raise NotAuthentic(
-                "the secure image does not start this non-secure image: it was not made with it",
-                hint="both images of a device come from one `tinsmith protect`",
-            )
-        if status != 0:
-            reason = EXIT_TEXTS.get(status, f"exit status {status}")
-            log = tail((self.folder / "log").read_text(errors="replace"))
-            raise InternalError(
-                f"the firmware stopped in sample {self.done}: {reason}"
-                + (f"\n{log}" if log else "")
-            )
+        log = tail((self.folder / "log").read_text(errors="replace")) if status else ""
+        check_exit(status, self.done, log)
         return False
 
     def _count(self) -> None:

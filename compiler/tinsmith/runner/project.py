@@ -17,6 +17,7 @@ from ..ir.dtypes import Array
 from ..ir.graph import Graph
 from ..machine.board import Board, emulated, load_board
 from ..quant.samples import load_samples, match_samples
+from ..serial_link.port import current_port
 from ..toolchain.compile_c import firmware
 from ..trust.manifest import check_manifest
 from .protocol import GPU_TEXTS, REFUSED, Result, Sample
@@ -80,9 +81,11 @@ def check_images(project: Project) -> None:
 
 
 def count_instructions(board: Board, results: list[Result]) -> Array | None:
-    """Executed instructions of each run, to the nearest; None where the board cannot count."""
-    counter = emulated(board).counter
-    if counter.kind in ("none", "clock"):
+    """Executed instructions of each run, to the nearest; None where the board cannot count: a
+    physical board at a port counts cycles."""
+    counter, port = emulated(board).counter, current_port()
+    physical = port is not None and not port.emulated and board.twin
+    if counter.kind in ("none", "clock") or physical:
         return None
     ratio = Fraction(counter.instructions, counter.ticks)
     return np.array([round(r.ticks * ratio) for r in results], np.int64)

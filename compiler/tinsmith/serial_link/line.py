@@ -19,6 +19,7 @@ from ..toolchain.programs import tail
 
 _REOPEN_SECONDS = 10.0
 _RETRY_SECONDS = 0.2
+_MOST = 4096  # bytes that are read at once
 
 
 class NoAnswer(CompileError):
@@ -64,7 +65,10 @@ class SerialPort:
         try:
             self._port.timeout = seconds
             data: bytes = self._port.read(1)
-            return data + self._port.read(self._port.in_waiting) if data else data
+            if data:
+                self._port.timeout = 0
+                data += self._port.read(_MOST)
+            return data
         except (serial.SerialException, OSError):
             self._reopen()
             return b""
@@ -115,7 +119,7 @@ class Emulator:
     def read(self, seconds: float) -> bytes:
         if not select.select([self._socket], [], [], seconds)[0]:
             return b""
-        data = self._socket.recv(4096)
+        data = self._socket.recv(_MOST)
         if not data:
             raise self._died()
         return data

@@ -160,6 +160,8 @@ def link_elf(
     argv += [f"-Wl,-Map={output.with_suffix('.map')}"]
     if not board.is_host:
         argv += ["-T", Path("harness") / script]
+    if (project_dir / "harness" / "ts_link.h").is_file():
+        argv.append("-Wl,--build-id=sha1")  # with which the firmware says what it is
     done = run_program([*argv, *target.ldflags, *board.ldflags], project_dir)
     if done.returncode == 0:
         return

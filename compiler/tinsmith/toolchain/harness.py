@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from .. import paths
 from ..codegen.c_text import c_model_name
 from ..codegen.environment import render
 from ..codegen.state import sealed_state
+from ..errors import CompileError
 from ..ir.graph import Graph
 from ..machine.board import Board, emulated
 
 _SOURCES = paths.RUNTIME_C / "harness"
 _ANDROID = _SOURCES / "android" / "android-arm64.cmake"
 _EVERYWHERE = ("harness.h", "learn.h", "main.c", "trace.c")
-_ON_A_DEVICE = ("semihosting.c", "stack.c")
+_SERIAL = paths.RUNTIME_C / "serial"
+_LINK = ("ts_frame.h", "ts_frame.c", "ts_link.h", "ts_link.c")
+_FILES = ("remote_files.h", "remote_files.c", "files.c")
+_PORT = ("ts_serial.h", "restart.c")
+HARNESSES = ("semihosting", "serial")  # how firmware and host talk
 _TO_LEARN = ("learn.c", "store.c", "nor_flash.h", "nor_flash.c")
 
 
@@ -50,7 +57,35 @@ class ModelBinding:
         )
 
 
-def harness_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, str]:
+def with_uart(
+    board: Board, harness: str, baud: int | None = None, *, protected: bool = False
+) -> Board:
+    """The board with its UART at the rate that is wanted. Raises CompileError for an unknown
+    harness, or one that the board or a protected project cannot have."""
+    if harness not in HARNESSES:
+        expected = f"one of {', '.join(HARNESSES)}"
+        raise CompileError(f"unknown harness {harness!r}", expected=expected)
+    if harness == "semihosting" and baud is None:
+        return board
+    if harness == "semihosting":
+        raise CompileError("--baud is of a serial firmware", hint="add --harness serial")
+    if protected:
+        raise CompileError(f"a protected project has no {harness} firmware", hint="omit --harness")
+    if board.serial is None:
+        raise _no_uart(board)
+    if baud is None:
+        return board
+    return replace(board, serial=msgspec.structs.replace(board.serial, baud=baud))
+
+
+def _no_uart(board: Board) -> CompileError:
+    hint = None if board.is_host else "docs/add-a-board.md says how to add one"
+    return CompileError(f"board {board.name} has no UART that tinsmith knows", hint=hint)
+
+
+def harness_files(
+    board: Board, models: Sequence[ModelBinding], harness: str = "semihosting"
+) -> Mapping[str, str]:
     """File name → text of everything in `harness/`. Several models can share one firmware.
 
     The linker script of a board with a twin comes twice: `link.ld`, and `link_twin.ld` for what
@@ -59,17 +94,31 @@ def harness_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, 
     elf = board.target.elf
     sources = [_SOURCES / name for name in _EVERYWHERE]
     if not board.is_host:
-        sources += [_SOURCES / name for name in _ON_A_DEVICE]
+        sources.append(_SOURCES / "stack.c")
+    if not board.is_host and harness == "semihosting":
+        sources.append(_SOURCES / "semihosting.c")
     if any(model.train_input_count for model in models):
         sources += [_SOURCES / name for name in _TO_LEARN]
     sources += sorted((_SOURCES / elf).glob("*.[ch]"))
     files = {source.name: source.read_text() for source in sources}
     files["model_binding.c"] = render("harness/model_binding.c.j2", {"models": models})
+    if board.serial is not None and harness == "serial":
+        names = [*_LINK, *_FILES, *_PORT, f"uart_{board.serial.driver}.c"]
+        files |= {name: (_SERIAL / name).read_text() for name in names}
+        files["ts_board.h"] = _serial_header(board, models)
     if not board.is_host:
         files["link.ld"] = link_script(board)
         if board.twin:
             files["link_twin.ld"] = link_script(emulated(board))
     return files
+
+
+def _serial_header(board: Board, models: Sequence[ModelBinding]) -> str:
+    """ts_board.h: the UART, and what the firmware says it is."""
+    assert board.serial is not None
+    serial = msgspec.structs.replace(board.serial, clock_hz=board.serial.clock_hz or board.clock_hz)
+    name = f"{', '.join(m.name for m in models)} on {board.name}"
+    return render("serial/ts_board.h.j2", {"board": board.name, "serial": serial, "name": name})
 
 
 def link_script(board: Board) -> str:
@@ -84,12 +133,17 @@ def link_script(board: Board) -> str:
     return render(f"harness/{board.target.elf}/link.ld.j2", names)
 
 
-def write_harness(project_dir: Path, board: Board, models: Sequence[ModelBinding]) -> None:
+def write_harness(
+    project_dir: Path,
+    board: Board,
+    models: Sequence[ModelBinding],
+    harness: str = "semihosting",
+) -> None:
     """Write `harness/` into a project, and for Android CMake's toolchain file; files of an earlier
     board are removed."""
     folder = project_dir / "harness"
     folder.mkdir(parents=True, exist_ok=True)
-    files = harness_files(board, models)
+    files = harness_files(board, models, harness)
     for old in folder.iterdir():
         if old.is_file() and old.name not in files:
             old.unlink()
