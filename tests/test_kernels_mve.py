@@ -1,12 +1,7 @@
-"""Every tuned kernel for Helium on every case it applies to, bit-exact in the emulator.
-
-Selection would show only the cheapest kernel of each case; here each one runs, apart from its
-input and as close to it as it allows, with guards around every buffer.
-"""
+"""Every tuned kernel for Helium on every case it applies to, bit-exact in the emulator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,38 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinsmith.ir.dtypes import DType, Shape
-from tinsmith.ir.graph import Graph
-from tinsmith.ir.interpret import run
+from tinsmith.ir.dtypes import Shape
 from tinsmith.ir.opdef import Case
-from tinsmith.kernels import registry as kernel_registry
-from tinsmith.kernels.kernel import Kernel
 from tinsmith.kernels.mve import _weights
 from tinsmith.kernels.mve._uniform import uniform
-from tinsmith.kernels.select import candidates
-from tinsmith.machine.board import load_board
 from tinsmith.ops import registry
-from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.ops.reduce_mean import ReduceMeanAttrs
 from tinsmith.quant.arithmetic import accumulator_bounds, requantize
 
-from .cases import case_graph, case_inputs, cases_of, with_one_scale
-from .kernel_models import KernelModel, run_on_board
-from .test_kernels_dsp import MORE, SAME
+from .cases import case_graph
+from .test_kernels_dsp import MORE
+from .tuned_kernels import SAME, conv_case, variants, wrong
 
 FEATURES = frozenset({"mve"})
-
-# A kernel of a node, and the input that its output comes close to.
-Variant = tuple[Graph, Kernel, int | None]
-
-
-def _conv(name: str, x: Shape, out: int, window: tuple[int, int], **attrs: Any) -> Case:
-    params = ((out, x[1] // attrs.get("groups", 1), *window), (out,))
-    return Case(name, (x,), params=params, attrs=Conv2dAttrs(**attrs))
+BOARD = "mps3-an547"
 
 
 def _depthwise(name: str, x: Shape, **attrs: Any) -> Case:
-    return _conv(name, x, x[1], (3, 3), **{"pads": SAME, "groups": x[1], **attrs})
+    return conv_case(name, x, x[1], (3, 3), **{"pads": SAME, "groups": x[1], **attrs})
 
 
 # Strips: bands of them, lying ones, masked lines and columns, last blocks that overlap.
@@ -73,19 +54,19 @@ MORE_FLAT = (
 
 # Four pixels at a time: rows that leave some, lines unrolled or not, strides, tall windows.
 MORE_COLUMNS = (
-    _conv("columns_16", (1, 16, 9, 13), 8, (3, 3), pads=SAME),
-    _conv("columns_64", (1, 64, 4, 6), 4, (3, 3), pads=SAME, clamp=(-0.5, 1.0)),
-    _conv("columns_stride", (1, 32, 9, 12), 12, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
-    _conv("columns_tall", (1, 16, 9, 7), 4, (5, 3), dilations=(2, 1), pads=(4, 2, 4, 2)),
-    _conv("columns_cut", (1, 16, 5, 10), 4, (1, 3), strides=(1, 2)),
+    conv_case("columns_16", (1, 16, 9, 13), 8, (3, 3), pads=SAME),
+    conv_case("columns_64", (1, 64, 4, 6), 4, (3, 3), pads=SAME, clamp=(-0.5, 1.0)),
+    conv_case("columns_stride", (1, 32, 9, 12), 12, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
+    conv_case("columns_tall", (1, 16, 9, 7), 4, (5, 3), dilations=(2, 1), pads=(4, 2, 4, 2)),
+    conv_case("columns_cut", (1, 16, 5, 10), 4, (1, 3), strides=(1, 2)),
 )
 
 # Strips of windows: bands, odd rows, lines that are no whole words, windows beyond the border.
 MORE_WINDOWS = (
-    _conv("windows", (1, 1, 29, 10), 12, (10, 4), strides=(2, 2), pads=(4, 1, 5, 1)),
-    _conv("windows_bands", (1, 3, 43, 40), 8, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
-    _conv("windows_same", (1, 3, 9, 9), 16, (3, 3), pads=SAME, clamp=(-0.5, 1.0)),
-    _conv("windows_far", (1, 2, 5, 4), 4, (3, 3), pads=(4, 5, 6, 4)),
+    conv_case("windows", (1, 1, 29, 10), 12, (10, 4), strides=(2, 2), pads=(4, 1, 5, 1)),
+    conv_case("windows_bands", (1, 3, 43, 40), 8, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
+    conv_case("windows_same", (1, 3, 9, 9), 16, (3, 3), pads=SAME, clamp=(-0.5, 1.0)),
+    conv_case("windows_far", (1, 2, 5, 4), 4, (3, 3), pads=(4, 5, 6, 4)),
 )
 
 MORE_MEANS = (
@@ -99,42 +80,8 @@ ALL_MORE = {
 }
 
 
-def _graphs() -> Iterator[Graph]:
-    for op in registry().values():
-        for case in (*cases_of(op, DType.INT8), *ALL_MORE.get(op.name, ())):
-            graph = case_graph(op, case)
-            if len(graph.nodes) == 1:
-                yield graph
-                if op.name == "dense":
-                    yield with_one_scale(graph)
-
-
-def _variants() -> Iterator[Variant]:
-    tuned = [k for k in kernel_registry() if k.features == FEATURES]
-    for graph in _graphs():
-        (node,) = graph.nodes
-        for kernel in candidates(node, graph, FEATURES, tuned):
-            yield graph, kernel, None
-            for position in range(len(graph.inputs)):
-                if kernel.lead_bytes(node, position) is not None:
-                    yield graph, kernel, position
-
-
-def _wrong(variants: Iterable[Variant], tmp_path: Path) -> list[str]:
-    models = [KernelModel(f"m{i}", g, k, tight) for i, (g, k, tight) in enumerate(variants)]
-    samples = [[case_inputs(m.graph, seed) for seed in (0, 1)] for m in models]
-    results, _ = run_on_board(tmp_path, load_board("mps3-an547"), models, samples)
-    assert models
-    return [
-        f"{m.graph.name} {m.kernel.name} {'' if m.tight is None else 'overlapping'}"
-        for m, given, rows in zip(models, samples, results, strict=True)
-        for sample, got in zip(given, rows, strict=True)
-        if not np.array_equal(run(m.graph, sample)[0], got[0])
-    ]
-
-
 def test_every_kernel_is_bit_exact(tmp_path: Path) -> None:
-    assert not _wrong(_variants(), tmp_path)
+    assert not wrong(variants(FEATURES, ALL_MORE), BOARD, tmp_path)
 
 
 def test_channels_with_shifts_of_their_own_are_bit_exact(
@@ -142,14 +89,15 @@ def test_channels_with_shifts_of_their_own_are_bit_exact(
 ) -> None:
     """Where no common shift is exact, which hardly ever happens."""
     monkeypatch.setattr(_weights, "uniform", lambda node, graph: None)
-    convolutions = (v for v in _variants() if v[1].op == "conv2d" and v[2] is None)
-    assert not _wrong(convolutions, tmp_path)
+    found = variants(FEATURES, ALL_MORE)
+    convolutions = (v for v in found if v[1].op == "conv2d" and not v[2])
+    assert not wrong(convolutions, BOARD, tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_common_shift_gives_every_output_of_the_rule(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    graph = case_graph(registry()["conv2d"], _conv("uniform", (1, 8, 2, 2), 16, (1, 1)))
+    graph = case_graph(registry()["conv2d"], conv_case("uniform", (1, 8, 2, 2), 16, (1, 1)))
     (node,) = graph.nodes
     w, bias, multiplier, shift = (graph.constant(v).astype(np.int64) for v in node.inputs[1:5])
     shift = shift - rng.integers(0, 6, shift.shape)
