@@ -2,7 +2,7 @@
 #              protected and stolen
 # make test    lint, then the tests
 # make lint    ruff and pyright
-# make bench   the MLPerf Tiny networks beside TFLM + CMSIS-NN (needs the shared models)
+# make bench   real networks on all cores, beside other engines (needs the shared models)
 # make clean   removes everything that was built
 
 PYTHON ?= python3
@@ -31,7 +31,8 @@ test: lint
 	$(BIN)/pytest -n $(WORKERS)
 
 bench: $(READY)
-	$(BIN)/python tests/benchmarks/bench_mlperf_tiny.py --readme README.md -o out/bench
+	$(BIN)/python tests/benchmarks/bench_inference.py --readme README.md \
+	  --docs docs/inference-cost.md -o out/bench
 
 clean:
 	rm -rf build out dist compiler/tinsmith.egg-info .pytest_cache .ruff_cache .hypothesis
