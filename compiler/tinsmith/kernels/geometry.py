@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +129,14 @@ def forward_lead(g: Geometry) -> int:
         first = min(max(0, oy * g.stride_h - g.pad_top), g.in_h)
         lead = max(lead, (oy + 1) * g.out_row_bytes - first * g.row_bytes)
     return lead
+
+
+def bands_fit_in_place(g: Geometry, bands: Iterable[tuple[int, int]]) -> bool:
+    """Whether no band of output rows is written over pixels that a later one has yet to read.
+
+    bands: of each, (rows of outputs written after it, first input row not read by then).
+    """
+    return all(done * g.out_w <= min(g.in_h, row) * g.in_w for done, row in bands)
 
 
 def window_lead(node: Node, index: int) -> int | None:

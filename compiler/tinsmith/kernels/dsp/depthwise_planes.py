@@ -16,7 +16,7 @@ import numpy as np
 from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ...ops.conv2d import is_depthwise
-from ..geometry import Geometry, clamp_facts, conv_geometry
+from ..geometry import Geometry, bands_fit_in_place, clamp_facts, conv_geometry
 from ..kernel import IN_PLACE_ONLY, Constant, Kernel
 from ..packing import words_of_halves
 from ._loops import loop
@@ -160,11 +160,8 @@ def _lead(node: Node, index: int, *, lean: bool) -> int | None:
     g = conv_geometry(node)
     p = _planes(g, lean=lean)
     ends = (min(oy + p.band, g.out_h) for oy in range(0, g.out_h, p.band))
-    fits = all(
-        oy * g.out_w <= min(g.in_h, (oy - 1) * g.stride_h + g.kernel_h - g.pad_top) * g.in_w
-        for oy in ends
-    )
-    return IN_PLACE_ONLY if index == 0 and fits else None
+    bands = ((oy, (oy - 1) * g.stride_h + g.kernel_h - g.pad_top) for oy in ends)
+    return IN_PLACE_ONLY if index == 0 and bands_fit_in_place(g, bands) else None
 
 
 KERNELS = tuple(

@@ -16,7 +16,7 @@ import numpy as np
 from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ...ops.conv2d import is_depthwise
-from ..geometry import Geometry, clamp_facts, conv_geometry
+from ..geometry import Geometry, bands_fit_in_place, clamp_facts, conv_geometry
 from ..kernel import IN_PLACE_ONLY, Constant, Kernel
 from ..packing import unroll
 from ._weights import FEATURES, Rescaling, channels, rescaling
@@ -198,11 +198,9 @@ def _lead(node: Node, index: int) -> int | None:
     p = _planes(conv_geometry(node))
     g = p.g
     per_strip, ahead = (2, 2) if p.lines == 4 else (1, 0)
-    fits = all(
-        end * per_strip * g.out_w <= min(g.in_h, 2 * end + ahead - g.pad_top) * g.in_w
-        for end in range(p.band, p.strips, p.band)
-    )
-    return IN_PLACE_ONLY if index == 0 and fits else None
+    ends = range(p.band, p.strips, p.band)
+    bands = ((end * per_strip, 2 * end + ahead - g.pad_top) for end in ends)
+    return IN_PLACE_ONLY if index == 0 and bands_fit_in_place(g, bands) else None
 
 
 KERNELS = (
