@@ -23,22 +23,20 @@ from scipy.optimize import nnls
 
 from tinsmith import paths
 from tinsmith.codegen.choices import Choices
-from tinsmith.ir.graph import Graph, Value
+from tinsmith.ir.graph import Graph
 from tinsmith.kernels import registry
 from tinsmith.kernels.counts import counts
 from tinsmith.kernels.kernel import Kernel
 from tinsmith.kernels.select import candidates
 from tinsmith.machine.board import load_board
-from tinsmith.machine.costs import FORM, Cost, Formula
-from tinsmith.ops.conv2d import Conv2dAttrs
-from tinsmith.ops.reduce_mean import ReduceMeanAttrs
+from tinsmith.machine.costs import FORM, Cost, Formula, load_costs
 from tinsmith.pass_manager import PassContext
 from tinsmith.pipeline import canonical, lower
 from tinsmith.runner.measure_kernels import Job, measure_kernels
 from tinsmith.toolchain.tuned import compiler_version
 
-from ..int8_nets import Int8Net
 from ..shared import shared_models
+from .drawn_layers import drawn_layers
 
 BOARDS = {
     "cortex-m4": "mps2-an386",
@@ -48,7 +46,6 @@ BOARDS = {
 FOLDS = 4
 LEAST = 3  # layers of a form of a template; with fewer, its own estimate is scaled
 MOST = 40  # layers of a kernel
-MOST_MACS = 1_500_000
 
 
 @dataclass(frozen=True)
@@ -61,88 +58,24 @@ class Measured:
         return counts(self.job.kernel, self.job.node, self.job.graph)
 
 
-def drawn_layers(seed: int, count: int) -> Graph:
-    """Layers side by side, of the sizes that small networks have."""
-    rng = np.random.default_rng(seed)
-    net = Int8Net("drawn", seed)
-    made: list[Value] = []
-    while len(made) < count:
-        height = int(rng.integers(2, 33))
-        width = height if rng.random() < 0.6 else int(rng.integers(2, 33))
-        channels, out = (_channels(rng) for _ in range(2))
-        if rng.random() < 0.25:
-            made.append(_other(net, rng, (1, height, width, channels)))
-        elif rng.random() < 0.2:
-            x = net.input(1, 1, 1, int(rng.choice([1, 2, 4, 10]) * channels))
-            made.append(net.dense(x, int(rng.choice([out, 2, 10, 12]))))
-        else:
-            y = _window(net, rng, (height, width, channels), out)
-            made += [y] if y is not None else []
-    return net.build(*made)
-
-
-def _channels(rng: np.random.Generator) -> int:
-    if rng.random() < 0.1:
-        return int(rng.integers(1, 60))
-    return int(rng.choice([8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 4 * rng.integers(1, 33)]))
-
-
-def _window(
-    net: Int8Net, rng: np.random.Generator, shape: tuple[int, int, int], out: int
-) -> Value | None:
-    height, width, channels = shape
-    kind = str(rng.choice(["point", "window", "window", "first", "depthwise", "depthwise"]))
-    channels = int(rng.integers(1, 4)) if kind == "first" else channels
-    out = channels if kind == "depthwise" else out
-    kernel = 1 if kind == "point" else int(rng.choice([3, 3, 5, 7]))
-    kernel = min(kernel, 3) if kind == "window" else kernel
-    stride = 1 if kernel == 1 else int(rng.choice([1, 1, 2]))
-    groups = channels if kind == "depthwise" else 1
-    macs = height * width * out * kernel**2 * channels // groups // stride**2
-    if macs > MOST_MACS or min(height, width) < kernel:
-        return None
-    # As TensorFlow pads: at stride 2 an even size has one less at the top.
-    pads = [max((-(-s // stride) - 1) * stride + kernel - s, 0) for s in (height, width)]
-    before = [p // 2 for p in pads]
-    after = [p - b for p, b in zip(pads, before, strict=True)]
-    attrs = Conv2dAttrs((stride, stride), (*before, *after), groups=groups, layout="NHWC")
-    x = net.input(1, height, width, channels)
-    per_group = channels // groups
-    weights = net.weights(x, (out, kernel, kernel, per_group), kernel * kernel * per_group)
-    return net.add("conv2d", [x, *weights], attrs)
-
-
-def _other(net: Int8Net, rng: np.random.Generator, shape: tuple[int, ...]) -> Value:
-    kind = str(rng.choice(["add", "reduce_mean", "max_pool", "average_pool", "softmax", "concat"]))
-    x = net.input(*shape)
-    if kind == "add":
-        return net.add("add", [x, net.input(*shape)])
-    if kind == "reduce_mean":
-        return net.add("reduce_mean", [x], ReduceMeanAttrs((1, 2)))
-    if kind == "softmax":
-        return net.add("softmax", [net.input(1, shape[-1])])
-    if kind == "concat":
-        return net.concat([x, net.input(*shape)])
-    window = int(rng.choice([2, 3, min(shape[1], shape[2])]))
-    return net.pool(kind, x, window, int(rng.choice([1, 2])))
-
-
 def _tuned(features: frozenset[str]) -> list[Kernel]:
     """With Helium, those of the DSP extension are not worth their time."""
     rest = [k for k in registry() if "mve" in k.features or not k.features]
     return rest if "mve" in features else list(registry())
 
 
-def measured(layers: Graph, target: str, most: int) -> list[Measured]:
-    """Every kernel on the layers it applies to, `most` of each at most; half of it of a portable
-    one, as those take long."""
+def measured(layers: Graph, target: str, most: int, only: list[str]) -> list[Measured]:
+    """Every kernel on the layers it applies to, `most` of each at most; a third of it of a
+    portable one, as those take long."""
     board = load_board(BOARDS[target])
     jobs: list[Job] = []
     used: dict[str, int] = defaultdict(int)
     features = board.target.features
     for node in (n for n in layers.nodes if not n.op.is_view):
         for kernel in candidates(node, layers, features, _tuned(features)):
-            if used[kernel.name] < (most if kernel.features else most // 2):
+            if only and kernel.name not in only:
+                continue
+            if used[kernel.name] < (most if kernel.features else most // 3):
                 used[kernel.name] += 1
                 jobs.append(Job(node, layers, kernel))
     costs = measure_kernels(jobs, board, print)
@@ -251,6 +184,7 @@ def main() -> None:
     parser.add_argument("--target", action="append", choices=sorted(BOARDS))
     parser.add_argument("--layers", type=int, default=700)
     parser.add_argument("--most", type=int, default=MOST, help="layers of a kernel")
+    parser.add_argument("--only", nargs="*", default=[], help="kernels; the others stay")
     parser.add_argument("--write", action="store_true", help="targets/*/costs.toml")
     parser.add_argument("--check", action="store_true", help="what is written, on MLPerf Tiny")
     arguments = parser.parse_args()
@@ -260,11 +194,15 @@ def main() -> None:
                 print(f"{name:4} {node:32} {kernel:28} {share:6.1%} {error:+7.2%}")
             continue
         rows = defaultdict(list)
-        for row in measured(drawn_layers(1, arguments.layers), target, arguments.most):
+        layers = drawn_layers(1, arguments.layers)
+        for row in measured(layers, target, arguments.most, arguments.only):
             rows[row.job.kernel.name].append(row)
         formulas = {name: calibrated(group) for name, group in rows.items()}
         for name, f in sorted(formulas.items()):
             print(f"{name:28} {f.layers:3} layers {f.error:7.2%} {f.worst:7.2%} {f.code_bytes:5} B")
+        known = load_costs(target)
+        if arguments.only and known is not None:
+            formulas = known.kernels | formulas
         if arguments.write:
             (paths.TARGETS / target / "costs.toml").write_text(text(target, formulas))
 

@@ -27,7 +27,6 @@ from .state import StateBlock
 from .training import inference_graph
 
 CUTS = 6  # limits on live bytes that are tried, until the arena fits
-TRIES = 4  # of them that are planned, for the smallest arena
 STRIPES_GAIN = 1.1  # faster than without, so that their code is worth its flash
 ARENA_WEIGHT = 10  # --optimize ram: a per cent of the arena is worth as many of time
 _PLANNED = 3  # the stage of a limit that has a plan
@@ -172,7 +171,7 @@ class _Attempt:
         best: tuple[float, int] | None = None
         first: tuple[int, Program, list[str]] | None = None  # planned as well as it can be
         tried = 0
-        while tried < TRIES:
+        while tried < CUTS:
             _, stage, limit = heapq.heappop(queue)
             if stage == _PLANNED:
                 break
@@ -188,7 +187,8 @@ class _Attempt:
                 best = min(best or (worth, limit), (worth, limit))
                 tried += 1
             heapq.heappush(queue, (_weighed(arena, selection.value), stage + 1, limit))
-        assert best is not None and first is not None
+        assert best is not None
+        assert first is not None
         if best[1] == first[0]:
             self.context.notes[:] = first[2]
             return first[1]
