@@ -49,6 +49,7 @@ def environment() -> jinja2.Environment:
             "targets": jinja2.FileSystemLoader(paths.TARGETS),
             "codegen": jinja2.FileSystemLoader(paths.CODEGEN_TEMPLATES),
             "harness": jinja2.FileSystemLoader(paths.RUNTIME_C / "harness"),
+            "mlperf": jinja2.FileSystemLoader(paths.RUNTIME_C / "mlperf"),
             "serial": jinja2.FileSystemLoader(paths.RUNTIME_C / "serial"),
             "secure": jinja2.FileSystemLoader(paths.RUNTIME_C / "secure"),
         }

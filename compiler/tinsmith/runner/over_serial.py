@@ -49,6 +49,11 @@ def port_of(elf: Path, board: Board) -> Port | None:
     port = current_port()
     if not board.is_host and identity_of(elf) is not None:
         return port or Port()
+    if any((folder / "harness" / "th_api.h").is_file() for folder in elf.parents[:3]):
+        raise CompileError(
+            "this firmware answers to the MLPerf Tiny runner alone",
+            hint="compile with --harness serial, or without, to run it here",
+        )
     if port is not None:
         raise CompileError(
             f"this project does not speak over a serial port, but --port is {port.name}",

@@ -13,6 +13,7 @@ from ..codegen.c_text import c_model_name
 from ..codegen.environment import render
 from ..codegen.state import sealed_state
 from ..errors import CompileError
+from ..ir.dtypes import DType
 from ..ir.graph import Graph
 from ..machine.board import Board, emulated
 
@@ -23,7 +24,10 @@ _SERIAL = paths.RUNTIME_C / "serial"
 _LINK = ("ts_frame.h", "ts_frame.c", "ts_link.h", "ts_link.c")
 _FILES = ("remote_files.h", "remote_files.c", "files.c")
 _PORT = ("ts_serial.h", "restart.c")
-HARNESSES = ("semihosting", "serial")  # how firmware and host talk
+_MLPERF = paths.RUNTIME_C / "mlperf"
+# What `db` loads for the benchmarks of MLPerf Tiny: bytes of images, or features; else int8.
+_ENCODINGS = {"ic01": "UINT8", "vww01": "UINT8", "ad01": "FLOAT32"}
+HARNESSES = ("semihosting", "serial", "mlperf-tiny")  # how firmware and host talk
 _TO_LEARN = ("learn.c", "store.c", "nor_flash.h", "nor_flash.c")
 
 
@@ -32,7 +36,7 @@ class ModelBinding:
     """A model as the harness sees it. `name` is its C name.
 
     train_input_count: 0 for a model that does not learn. seals: a part of its state is in secure
-    memory.
+    memory. quantized: its inputs and outputs are int8.
     """
 
     name: str
@@ -40,6 +44,7 @@ class ModelBinding:
     output_count: int
     train_input_count: int = 0
     seals: bool = False
+    quantized: bool = True
 
     @property
     def macro(self) -> str:
@@ -54,6 +59,7 @@ class ModelBinding:
             len(graph.outputs),
             len(train.inputs) - 1 if train else 0,
             train is not None and sealed_state(train) is not None,
+            all(v.type.dtype is DType.INT8 for v in (*graph.inputs, *graph.outputs)),
         )
 
 
@@ -92,6 +98,8 @@ def harness_files(
     runs in the emulator.
     """
     elf = board.target.elf
+    if harness == "mlperf-tiny":
+        return _mlperf_files(board, models)
     sources = [_SOURCES / name for name in _EVERYWHERE]
     if not board.is_host:
         sources.append(_SOURCES / "stack.c")
@@ -103,14 +111,49 @@ def harness_files(
     files = {source.name: source.read_text() for source in sources}
     files["model_binding.c"] = render("harness/model_binding.c.j2", {"models": models})
     if board.serial is not None and harness == "serial":
-        names = [*_LINK, *_FILES, *_PORT, f"uart_{board.serial.driver}.c"]
-        files |= {name: (_SERIAL / name).read_text() for name in names}
-        files["ts_board.h"] = _serial_header(board, models)
+        files |= {name: (_SERIAL / name).read_text() for name in (*_LINK, *_FILES)}
+        files |= _port_files(board, models)
     if not board.is_host:
         files["link.ld"] = link_script(board)
         if board.twin:
             files["link_twin.ld"] = link_script(emulated(board))
     return files
+
+
+def _mlperf_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, str]:
+    """The firmware of the MLPerf Tiny runner. Raises CompileError for models it cannot serve."""
+    model = models[0]
+    if model.input_count != 1 or model.output_count != 1 or model.train_input_count:
+        raise CompileError(
+            "the MLPerf Tiny firmware is of a model with one input and one output that does not "
+            "learn",
+            hint="omit --harness, or compile without --train",
+        )
+    encoding = _ENCODINGS.get(model.name, "INT8") if model.quantized else "FLOAT32"
+    machine = _SOURCES / board.target.elf
+    sources = [_SOURCES / "harness.h", *machine.glob("*.[ch]"), *_MLPERF.glob("*.[ch]")]
+    view = {
+        "model": model,
+        "board": board.name,
+        "tick_hz": board.clock_hz or 1_000_000_000,  # an emulated instruction is a nanosecond
+        "encoding": encoding,
+        "scored": model.name == "ad01",
+    }
+    return {
+        **{source.name: source.read_text() for source in sorted(sources)},
+        **_port_files(board, models),
+        "model_binding.c": render("harness/model_binding.c.j2", {"models": models}),
+        "th_config.h": render("mlperf/th_config.h.j2", view),
+        "link.ld": link_script(board),
+    }
+
+
+def _port_files(board: Board, models: Sequence[ModelBinding]) -> dict[str, str]:
+    """The UART's driver."""
+    assert board.serial is not None
+    names = [*_PORT, f"uart_{board.serial.driver}.c"]
+    files = {name: (_SERIAL / name).read_text() for name in names}
+    return files | {"ts_board.h": _serial_header(board, models)}
 
 
 def _serial_header(board: Board, models: Sequence[ModelBinding]) -> str:
