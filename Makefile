@@ -2,6 +2,7 @@
 #              protected and stolen
 # make test    lint, then the tests
 # make lint    ruff and pyright
+# make docs    the documentation as a site, in out/site
 # make bench   real networks on all cores, beside other engines (needs the shared models)
 # make clean   removes everything that was built
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: all demo test lint bench clean
+.PHONY: all demo test lint docs bench clean
 all: $(READY)
 
 $(READY): pyproject.toml .ci/constraints.txt .ci/setup
@@ -29,6 +30,9 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/pytest -n $(WORKERS)
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_inference.py --readme README.md \

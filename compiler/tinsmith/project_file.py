@@ -23,7 +23,8 @@ class Build(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="ke
     """One build. The keys are the options of `compile`; paths are relative to the file.
 
     out: by default `build/NAME` beside the file. verify: compare the device with the oracle after
-    compiling, on `input` or on seeded samples. report: write the HTML page too.
+    compiling, on `input` or on seeded samples. input: samples for that. report: write the HTML
+    page too.
     """
 
     model: str

@@ -14,7 +14,10 @@ SCHEMA_VERSION = 1
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A value in the arena. offset, bytes: in bytes."""
+    """A value in the arena.
+
+    name: of the value. shape, dtype: as the device has it. offset, bytes: in bytes.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -26,8 +29,9 @@ class Place(msgspec.Struct, frozen=True):
 class Port(msgspec.Struct, frozen=True):
     """A graph input or output.
 
-    shape: as the device has it. onnx_shape: as the model file has it. layout: the permutation from
-    the file's axes to the device's, None where they are the same. scale, zero_point: of int8.
+    name: in the model file. shape: as the device has it. onnx_shape: as the model file has it.
+    layout: the permutation from the file's axes to the device's, None where they are the same.
+    dtype: of an element. offset, bytes: where it lies in the arena. scale, zero_point: of int8.
     """
 
     name: str
@@ -44,9 +48,10 @@ class Port(msgspec.Struct, frozen=True):
 class NodeReport(msgspec.Struct, frozen=True):
     """One node in the order of execution.
 
-    index: as `ts_trace` counts. kernel: "" where the output is in place already. macs: of the
+    index: as `ts_trace` counts. name, op: of the node. onnx_name, onnx_op: of the node of the model
+    file that it was made from. kernel: "" where the output is in place already. macs: of the
     operator. bytes: of its constants in flash. inputs, outputs: the activations in the arena.
-    scratch_offset: None without scratch.
+    scratch_bytes, scratch_offset: 0 and None without scratch.
     """
 
     index: int
@@ -64,8 +69,11 @@ class NodeReport(msgspec.Struct, frozen=True):
 
 
 class KernelCode(msgspec.Struct, frozen=True):
-    """bytes: of all functions of a kernel, but for what the compiler put into the run itself.
-    layers: that it computes."""
+    """The code of a kernel.
+
+    kernel: its name. layers: that it computes. bytes: of all its functions, but for what the
+    compiler put into the run itself.
+    """
 
     kernel: str
     layers: int
@@ -76,10 +84,10 @@ class FlashReport(msgspec.Struct, frozen=True, kw_only=True):
     """What flash_bytes consists of.
 
     constants_bytes: all arrays of the model; weights_bytes: the filters as the model has them,
-    which kernels may pack in a larger form. compiled_bytes: the object of TVM. run_bytes: the run,
-    the API, and kernels that the compiler put into them. harness_bytes: what only these firmwares
-    have: start, vectors, files, counters. runtime_bytes: sources of `runtime/`. library_bytes: from
-    the C compiler's libraries.
+    which kernels may pack in a larger form. code: kernel by kernel. compiled_bytes: the object of
+    TVM. run_bytes: the run, the API, and kernels that the compiler put into them. harness_bytes:
+    what only these firmwares have: start, vectors, files, counters. runtime_bytes: sources of
+    `runtime/`. library_bytes: from the C compiler's libraries. padding_bytes: between all of these.
     """
 
     constants_bytes: int
@@ -100,7 +108,7 @@ class TrustReport(msgspec.Struct, frozen=True):
     the host, which protects nothing. quota: queries the gateway answers per boot; None: any number.
     cut: where; channels: of the value that leaves the gateway. bridge: the nodes that the secure
     world has. parameters_above: before the cut, with the bridge; parameters_withheld: the bridge's;
-    parameters_below: after the cut, parameters_locked: those of them that are permuted.
+    parameters_below: after the cut; parameters_locked: those of them that are permuted.
     classes: how many orders of channels are secret. release: the secure image has no semihosting
     and resets when it gives up; always so on a board without an emulator. requires: what the board
     needs besides the images, before they protect anything.
@@ -138,6 +146,14 @@ class SourceReport(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, kw_only=True):
     """The whole report. Sizes in bytes.
 
+    schema_version: of this file. tinsmith: the version that wrote it. model: its name; c_name: in
+    C. model_hash: of the compiled graph, which binds stores and deltas to it. source: the files it
+    was compiled from. board, target, dtype: what it was compiled for. macs: multiplications of an
+    inference. weights_bytes: of the constants. arena_bytes: of the buffers of an inference;
+    arena_lower_bound_bytes: no plan is smaller; arena_proved_optimal: they are equal, or a search
+    was complete; peak_node: where the most is live. inputs, outputs: of the model. nodes: of an
+    inference. notes: what the user should hear of.
+
     flash_bytes: text, read-only data and initialised data of the ELF; model_flash_bytes: the
     model's part of it; flash: where it goes, None on the host. ram_bytes: arena, data and bss.
     stack_bytes: the deepest use.
@@ -146,23 +162,28 @@ class Report(msgspec.Struct, kw_only=True):
 
     arena_strategy: how the layers run; arena_bound_counts: what the arena's lower bound counts.
 
-    Of a board whose kernels come from TVM: kernels_bytes, code and constants of the object that TVM
-    compiled. After `bench` on a machine of the board's kind: latency_us, the median time of one
-    inference, with latency_threads threads.
+    kernels_bytes: of a board whose kernels come from TVM code and constants of the object that TVM
+    compiled. latency_us: the median time of one inference, after `bench` on a machine of the
+    board's kind; latency_threads: with so many threads. instructions_per_inference: after `bench`
+    in an emulator.
 
-    removed_channels: that were proven constant or unread, and are not computed (0: none), with
-    removed_macs and removed_weight_bytes.
+    removed_channels: that were proven constant or unread, and are not computed (0: none).
+    removed_macs, removed_weight_bytes: what they would have cost.
 
-    Of a model that learns, else None: train_ram_bytes: state, training arena, data and bss (the
+    Of a model that learns, else None: state_bytes: weights and biases that learn, and what their
+    rule keeps. train_arena_bytes, train_arena_lower_bound_bytes, train_arena_proved_optimal,
+    train_arena_bound_counts, train_arena_strategy, train_peak_node, train_macs: of a training step,
+    as those of an inference. train_inputs: of a training step. train_step_instructions: after
+    `bench`. train_ram_bytes: state, training arena, data and bss (the
     same as ram_bytes: one arena serves both entry points). train_nodes: of a training step.
 
-    Of a protected project, else None: trust. Then sizes, arena and nodes are of the non-secure
-    image, macs, model_hash and instructions_per_inference of the whole. secure_flash_bytes,
-    secure_ram_bytes: of the secure image. gateway_calls: per inference; train_gateway_calls: per
-    training step. After `bench`: secure_instructions: spent in gateway calls, and
-    train_secure_instructions: in those of a step; bridge_instructions: what the nodes that the
-    secure world took over cost in the unprotected model, whose total is plain_instructions;
-    overhead_instructions: how many more the protected model executes.
+    Of a protected project, else None: trust: how it is divided. Then sizes, arena and nodes are of
+    the non-secure image, macs, model_hash and instructions_per_inference of the whole.
+    secure_flash_bytes, secure_ram_bytes: of the secure image. gateway_calls: per inference.
+    train_gateway_calls: per training step. secure_instructions: spent in gateway calls, after
+    `bench`; train_secure_instructions: in those of a step; bridge_instructions: what the nodes that
+    the secure world took over cost in the unprotected model; plain_instructions: that model's
+    total; overhead_instructions: how many more the protected model executes.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -33,9 +33,10 @@ class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Counter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How executed instructions are counted: `ticks` of the counter are `instructions`.
+    """How executed instructions are counted.
 
-    clock: the ticks are nanoseconds of a run on the machine itself; instructions are not counted.
+    kind: what counts; of "clock" the ticks are nanoseconds of a run on the machine itself, and
+    instructions are not counted. instructions, ticks: so many ticks are so many instructions.
     """
 
     kind: CounterKind = "none"
@@ -59,7 +60,7 @@ class Serial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `board.toml`; unknown keys are errors.
 
-    target: a name under `targets/`; `targets` where there is a choice, best first.
+    target: a name under `targets/`. targets: several where there is a choice, best first.
     clock_hz: of the core; 0 when it does not say. stack_bytes: reserved for the stack.
     regions: memory; none on the host.
     emulator: the command that runs `{elf}`; empty when there is none. A machine of the target's own
@@ -67,7 +68,8 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ldflags: of the link, besides the target's. toolchain: where the compiler comes from; "": it is
     the target's.
     twin: the emulated board with the same core, for a physical board.
-    debian_packages: what provides the emulator. serial: the UART of firmware for the serial link.
+    debian_packages: what provides the emulator. counter: how instructions are counted.
+    serial: the UART of firmware for the serial link.
     """
 
     name: str

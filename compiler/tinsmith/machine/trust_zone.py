@@ -17,7 +17,7 @@ SAU_REGIONS = 8
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A range of addresses, as its owner uses them."""
+    """A range of addresses, as its owner uses them. origin: the first. bytes: how many."""
 
     origin: int
     bytes: int
@@ -28,8 +28,11 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SecureWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """flash: code, weights. veneers: the entries that the other world may call, nothing else.
-    ram: stack, data, arena. stack_bytes: reserved at the start of `ram`."""
+    """What the secure image lies in.
+
+    flash: code, weights. veneers: the entries that the other world may call, nothing else.
+    ram: stack, data, arena. stack_bytes: reserved at the start of `ram`.
+    """
 
     flash: Window
     veneers: Window
@@ -38,8 +41,11 @@ class SecureWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NonSecureWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """flash, ram: its program and data. peripherals: what the SAU leaves it; the board's own
-    controllers say which of them are really its. others: memory that the images do not use."""
+    """What the non-secure image lies in.
+
+    flash, ram: its program and data. peripherals: what the SAU leaves it; the board's own
+    controllers say which of them are really its. others: memory that the images do not use.
+    """
 
     flash: Window
     ram: Window
@@ -56,7 +62,10 @@ class Mpc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Mpcbb(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A block-based controller (ST GTZC). words: of its SECCFGR. secure: the whole memory."""
+    """A block-based controller (ST GTZC).
+
+    base: of its registers. words: of its SECCFGR. secure: the whole memory.
+    """
 
     base: int
     words: int
@@ -64,7 +73,8 @@ class Mpcbb(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Register(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A word of the board's own controllers and the bits to set in it."""
+    """A word of the board's own controllers. name: for the reader. address: of the word. set: the
+    bits to set in it."""
 
     name: str
     address: int
@@ -74,8 +84,9 @@ class Register(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TrustZone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `trust.toml`; unknown keys are errors.
 
-    mpc, mpcbb, registers: written at boot, in this order but `registers` first. locks: written
-    last. requires: what the board needs besides, for the reader.
+    secure, non_secure: what each world has. mpc, mpcbb, registers: written at boot, in this order
+    but `registers` first. locks: written last. requires: what the board needs besides, for the
+    reader.
     """
 
     secure: SecureWorld

@@ -27,8 +27,12 @@ LAYERS = ("conv2d", "dense", "conv2d_trainable")
 class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One `[[update]]`: the layers it names by `node`, `index` or `last`, and what of them learns.
 
-    A key that is left out keeps what earlier entries said. channels: explicit input channels (of a
-    depthwise layer: channels) instead of a fraction.
+    A key that is left out keeps what earlier entries said.
+
+    node: an ONNX name, or a glob. index: of the convolution or dense layer, from 0. last: the last
+    so many before the classifier. bias: whether it learns. weights: the fraction of input channels
+    that learn (of a depthwise layer: of channels), 0 for none. channels: their numbers, instead of
+    a fraction. select: which channels a fraction takes.
     """
 
     node: str | None = None
@@ -43,7 +47,10 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole file. classes: replace the classifier by a fresh one with so many outputs.
 
+    loss: what a step makes less. rule: how a weight remembers updates smaller than its last place
+    (docs/training.md). gradients: what they are computed in.
     batch: samples to a step. momentum, weight_decay: of SGD, as `torch.optim.SGD` means them.
+    update: what learns; later entries win.
     """
 
     classes: int | None = None
