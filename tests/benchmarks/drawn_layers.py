@@ -6,6 +6,7 @@ import numpy as np
 
 from tinsmith.ir.dtypes import Quant
 from tinsmith.ir.graph import Graph, Value
+from tinsmith.ops._clamp import UNBOUNDED
 from tinsmith.ops.conv2d import Conv2dAttrs
 from tinsmith.ops.reduce_mean import ReduceMeanAttrs
 from tinsmith.ops.reshape import ReshapeAttrs
@@ -75,7 +76,10 @@ def _window(
     ]
     before = [p // 2 for p in pads]
     after = [p - b for p, b in zip(pads, before, strict=True)]
-    attrs = Conv2dAttrs((stride, stride), (*before, *after), groups=groups, layout="NHWC")
+    clamp = (0.0, 1.0) if rng.random() < 0.3 else UNBOUNDED
+    attrs = Conv2dAttrs(
+        (stride, stride), (*before, *after), groups=groups, clamp=clamp, layout="NHWC"
+    )
     x = net.input(1, height, width, channels)
     per_group = channels // groups
     weights = net.weights(x, (out, *size, per_group), size[0] * size[1] * per_group)

@@ -8,14 +8,12 @@ Forms of a template that are other code have counts of their own, with the form 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ..ir.graph import Graph, Node
+from . import _counts_dsp, _counts_mve
+from ._counts_dsp import Counts, View, inner_pixels
 from .geometry import Geometry, conv_geometry
 from .kernel import UNKNOWN_INSTRUCTIONS, Kernel
-
-Counts = dict[str, float]
-_View = Mapping[str, Any]
 
 
 def counts(kernel: Kernel, node: Node, graph: Graph) -> Counts:
@@ -27,6 +25,7 @@ def counts(kernel: Kernel, node: Node, graph: Graph) -> Counts:
         "inputs": float(sum(v.type.elements for v in graph.activations(node))),
         "outputs": float(sum(v.type.elements for v in graph.results(node))),
         "macs": float(node.op.macs(node)),
+        "clamped": float(node.y.elements if _clamps(node) else 0),
         "outer": float(node.y.elements // max(node.y.shape[-1], 1)),
     }
     if node.op.name == "conv2d":
@@ -41,8 +40,12 @@ def counts(kernel: Kernel, node: Node, graph: Graph) -> Counts:
     return found
 
 
+def _clamps(node: Node) -> bool:
+    return getattr(node.attrs, "q_clamp", (-128, 127)) != (-128, 127)
+
+
 def _convolution(g: Geometry) -> Counts:
-    inner = _inner(g)
+    inner = inner_pixels(g)
     return {
         "rows": float(g.out_h),
         "pixels": float(g.pixels),
@@ -56,205 +59,10 @@ def _convolution(g: Geometry) -> Counts:
     }
 
 
-def _inner(g: Geometry) -> int:
-    """Pixels whose window crosses no border."""
-    (top, bottom), (left, right) = g.inner_rows, g.inner_columns
-    return (bottom - top) * (right - left)
-
-
-def _pairs(g: Geometry, v: _View) -> Counts:
-    """conv2d_pairs: blocks of two pixels × two channels, for each part of the channels."""
-    parts = -(-v["channel_pairs"] // v["part_pairs"])
-    pairs = -(-g.pixels // 2)
-    blocks, lines = pairs * v["channel_pairs"], g.kernel_h if v["feed"] == "rows" else 1
-    feed, long = v["feed"], v["run"] > 48
-    packed = parts * g.pixels * g.kernel_h if feed == "packed" else 0
-    return {
-        "blocks": blocks,
-        "block_quads": blocks * v["quads"],
-        "block_rounds": blocks * v["rounds"] if v["rounds"] > 1 else 0,
-        f"gathers {feed}": parts * pairs,
-        f"widen_calls {v['aligned']}": parts * pairs * lines,
-        f"widened {v['aligned']}": parts * pairs * lines * v["widened"],
-        "packed_lines": packed,
-        f"packed_words {long}": packed * (v["run"] if v["run"] < 4 else -(-v["run"] // 4)),
-        f"border {feed}": parts * (g.pixels - _inner(g)) * g.kernel_h,
-        f"border_bytes {feed}": parts * (g.pixels - _inner(g)) * g.kernel_h * v["run"],
-        "expanded": 2 * v["channel_pairs"] * v["quads"] if v["parts"] else 0,
-        "expanded_pairs": v["channel_pairs"] if v["parts"] else 0,
-        "stored": parts * (2 - 1 * v["direct_store"]) * (g.pixels if v["rows_bytes"] else 0),
-        "stored_bytes": 0 if v["direct_store"] else parts * g.pixels * g.out_c,
-    }
-
-
-def _gemm(g: Geometry, v: _View) -> Counts:
-    """conv2d_gemm for the DSP extension: blocks of four pixels × two channels."""
-    blocks = -(-g.pixels // 4) * -(-g.out_c // 2)
-    gathered = 0 if v["direct_rows"] else g.pixels
-    return {
-        f"blocks {v['radix']}": blocks,
-        f"block_steps {v['radix']}": blocks * v["k_pairs"],
-        "block_rounds": blocks * v["rounds"] if v["rounds"] > 1 else 0,
-        "fours": -(-g.pixels // 4),
-        "gathered": gathered,
-        "gathered_lines": gathered * g.kernel_h,
-        "gathered_bytes": gathered * v["k"],
-        "stored": 0 if v["direct_store"] else g.pixels,
-        "stored_bytes": 0 if v["direct_store"] else g.pixels * g.out_c,
-    }
-
-
-def _lines(g: Geometry, v: _View) -> Counts:
-    """conv2d_lines: every input line widened once."""
-    blocks = g.out_h * -(-g.out_w // 2) * -(-g.out_c // 2)
-    fresh = g.out_h * min(g.kernel_h, g.stride_h)
-    loaded = sum(step[1].count("r") for step in v["steps"] if step[0] != "sum")
-    return {
-        f"blocks {g.kernel_h}": blocks,
-        "block_words": blocks * g.kernel_h * loaded,
-        "block_lines": blocks * g.kernel_h,
-        f"last_pixels {g.out_w % 2}": g.out_h * (g.out_w % 2),
-        "last_bytes": g.out_h * (g.out_w % 2) * g.out_c,
-        "block_steps": blocks * g.kernel_h * len(v["steps"]),
-        "pairs": g.out_h * -(-g.out_w // 2),
-        f"line_bytes {g.stride_w}": fresh * g.in_w * g.in_c,
-        f"fresh_lines {g.stride_w}": fresh,
-        "kept_bytes": g.out_h * (g.kernel_h - min(g.kernel_h, g.stride_h)) * g.in_w * g.in_c,
-        "kept_lines": g.out_h * (g.kernel_h - min(g.kernel_h, g.stride_h)),
-    }
-
-
-def _border_tiles(g: Geometry, v: _View, rows: int) -> int:
-    """Tiles, of `rows` rows of six inputs, that are not all inside the input."""
-    ys = range(g.out_h) if rows == 1 else [min(4 * n, v["last_y"]) for n in range(v["bands"])]
-    firsts = [min(8 * n, v["last_x"]) for n in range(v["pairs_w"])]
-    xs = [x + step for x in firsts for step in (0, v["step"])]
-    fits_y = sum(0 <= y - g.pad_top <= g.in_h - rows for y in ys)
-    fits_x = sum(0 <= x - g.pad_left <= g.in_w - 6 for x in xs)
-    return len(ys) * len(xs) - fits_y * fits_x
-
-
-def _winograd(g: Geometry, v: _View) -> Counts:
-    """conv2d_winograd: pairs of tiles of 4×4 × two channels, and of inputs × four."""
-    tiles, channels = v["pairs"], g.out_c / 2
-    groups = 0 if v["stored"] else -(-v["pairs"] // v["group"]) * channels
-    products = tiles * channels
-    return {
-        "tiles": tiles,
-        "inputs": tiles * v["quads"],
-        f"outputs {v['raised']}": products,
-        "products": products * v["quads"],
-        "product_rounds": products * -(-v["quads"] // v["unroll"]),
-        "product_rows": products / v["unroll"],
-        "weights": groups,
-        "weight_quads": groups * v["quads"],
-        "border_tiles": _border_tiles(g, v, 6),
-        "border_tile_bytes": _border_tiles(g, v, 6) * g.in_c,
-        "channel_groups": channels * -(-v["pairs"] // v["group"]),
-    }
-
-
-def _winograd_rows(g: Geometry, v: _View) -> Counts:
-    """conv2d_winograd_rows: F(4, 3) along rows alone."""
-    products = g.out_h * v["pairs_w"] * g.out_c / 2
-    inputs = (g.out_h + 2) * v["pairs_w"]
-    return {
-        "tiles": inputs,
-        "inputs": inputs * v["quads"],
-        f"outputs {v['raised']}": products,
-        "products": products * v["quads"],
-        "product_rows": products / v["unroll"],
-        "weights": g.out_h * g.out_c / 2,
-        "weight_quads": g.out_h * g.out_c / 2 * v["quads"],
-        "border_tiles": _border_tiles(g, v, 1),
-        "border_tile_bytes": _border_tiles(g, v, 1) * g.in_c,
-    }
-
-
-def _planes(g: Geometry, v: _View) -> Counts:
-    """depthwise_planes: four channels at a time, a band of rows at a time."""
-    steps = v["rounds"] * v["body"] + v["rest"]
-    form = f"{g.kernel_w}/{g.stride_w}"
-    rows, groups = g.in_c * g.out_h, g.in_c / 4
-    taken = g.in_w - g.pad_left % 2
-    return {
-        f"steps {form}": rows * steps,
-        f"loops {form}": rows * (v["rounds"] if v["rounds"] > 1 else 0),
-        f"plane_rows {form}": rows,
-        f"last {form} {v['last']}": rows if v["last"] else 0,
-        "planes": g.in_c * v["bands"],
-        "kept_words": g.in_c * (v["bands"] - 1) * v["kept_rows"] * v["row_bytes"] / 4,
-        "kept": g.in_c * (v["bands"] - 1) * (v["kept_rows"] > 0),
-        "fills": groups * v["bands"] * (v["bands"] > 1),
-        "border_words": groups * (g.kernel_h - 1) * v["row_bytes"] * (v["bands"] > 1),
-        "plane_words": v["plane_bytes"],
-        "groups": groups,
-        "widened": groups * g.in_h * (taken // 4),
-        "widened_rest": groups * g.in_h * (taken % 4 // 2 + taken % 2 + g.pad_left % 2),
-        "widened_rows": groups * g.in_h,
-    }
-
-
-def _depthwise(g: Geometry, v: _View) -> Counts:
-    """depthwise: pixel by pixel, those of the border through a patch."""
-    lanes = 8 if "groups" in v else 4
-    groups, taps, inner = -(-g.in_c // lanes), g.kernel_h * g.kernel_w, _inner(g)
-    border = g.pixels - inner
-    runs = g.inner_rows[1] - g.inner_rows[0] if inner else 0
-    return {
-        "inner": inner * groups,
-        "inner_taps": inner * groups * taps,
-        "inner_runs": runs,
-        "inner_run_groups": runs * groups,
-        "edge": border * groups,
-        "edge_taps": border * groups * taps,
-        "edge_lines": border * g.kernel_h,
-        "edge_bytes": border * taps * g.in_c,
-    }
-
-
-def _mve_gemm(g: Geometry, v: _View) -> Counts:
-    """conv2d_gemm on Helium: blocks of two pixels × four channels."""
-    blocks = -(-g.pixels // 2) * -(-g.out_c // 4)
-    gathered = 0 if v["direct"] else g.pixels
-    return {
-        f"blocks {v['uniform']}": blocks,
-        "block_chunks": blocks * v["chunks"],
-        "block_rounds": blocks * (v["chunks"] // max(v["unroll"], 1)),
-        "block_tails": blocks * bool(v["tail"]),
-        "pairs": -(-g.pixels // 2),
-        "gathered": gathered,
-        "gathered_lines": gathered * g.kernel_h,
-        "gathered_chunks": gathered * g.kernel_h * -(-g.kernel_w * g.in_c // 16),
-        "gathered_border": 0 if v["direct"] else (g.pixels - _inner(g)) * g.kernel_h,
-    }
-
-
-def _mve_columns(g: Geometry, v: _View) -> Counts:
-    """conv2d_columns: blocks of four pixels of a row × four channels."""
-    blocks = g.out_h * -(-g.out_w // 4) * g.out_c / 4
-    return {
-        f"blocks {v['uniform']}": blocks,
-        f"block_lines {v['unrolled']}": blocks * g.kernel_h,
-        f"block_chunks {g.stride_w}": blocks * g.kernel_h * v["chunks"],
-        "fours": g.out_h * -(-g.out_w // 4),
-        "copied_lines": g.out_h * g.kernel_h,
-        "copied_chunks": g.out_h * g.kernel_h * v["line_bytes"] / 16,
-    }
-
-
 _DSP, _MVE = "targets/arm-dsp/kernels/", "targets/arm-mve/kernels/"
-_CONVOLUTIONS: Mapping[str, Callable[[Geometry, _View], Counts]] = {
-    _DSP + "conv2d_pairs.c.j2": _pairs,
-    _DSP + "conv2d_gemm.c.j2": _gemm,
-    _DSP + "conv2d_lines.c.j2": _lines,
-    _DSP + "conv2d_winograd.c.j2": _winograd,
-    _DSP + "conv2d_winograd_rows.c.j2": _winograd_rows,
-    _DSP + "depthwise_planes.c.j2": _planes,
-    _DSP + "depthwise.c.j2": _depthwise,
-    _MVE + "depthwise.c.j2": _depthwise,
-    _MVE + "conv2d_gemm.c.j2": _mve_gemm,
-    _MVE + "conv2d_columns.c.j2": _mve_columns,
+_CONVOLUTIONS: Mapping[str, Callable[[Geometry, View], Counts]] = {
+    **{_DSP + name: of for name, of in _counts_dsp.TEMPLATES.items()},
+    **{_MVE + name: of for name, of in _counts_mve.TEMPLATES.items()},
 }
 _ROWS = {_DSP + "dense.c.j2", _DSP + "dense_pairs.c.j2", _DSP + "dense_one_scale.c.j2"} | {
     _MVE + "dense.c.j2",
@@ -263,7 +71,7 @@ _ROWS = {_DSP + "dense.c.j2", _DSP + "dense_pairs.c.j2", _DSP + "dense_one_scale
 }
 
 
-def _rows(node: Node, v: _View) -> Counts:
+def _rows(node: Node, v: View) -> Counts:
     """Dense layers: rows, blocks of four or eight channels."""
     k, out_c = node.x.shape[-1], node.y.shape[-1]
     rows = node.x.elements // k
@@ -280,7 +88,7 @@ def _rows(node: Node, v: _View) -> Counts:
     return found
 
 
-def _pool(node: Node, v: _View) -> Counts:
+def _pool(node: Node, v: View) -> Counts:
     """Windows over channels: by lanes, and by whether the taps are written out."""
     form = " ".join(f"{key}={bool(v.get(key))}" for key in ("offsets", "by_divisor", "clip_h"))
     lanes = v.get("lanes", 1)
