@@ -1,8 +1,9 @@
 """Models that spoil their own arena: after every node, all bytes that its plan calls dead.
 
 A trace build calls `ts_trace` after every node. Here the name stands for a function made from the
-plan, which overwrites with pseudo-random bytes whatever no buffer of the plan holds between that
-node and the next: inputs that have died, scratch, gaps.
+plan of the entry point, inference or training step, which overwrites with pseudo-random bytes
+whatever no buffer of that plan holds between the node and the next: inputs that have died, scratch,
+gaps.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ _SOURCE = """\
 #include <stddef.h>
 #include <stdint.h>
 
-void {name}_poison(int32_t node, const void *data, size_t bytes);
+void {name}(int32_t node, const void *data, size_t bytes);
 
 static const uint32_t dead[][2] = {{{dead}}};
 static const uint32_t first[] = {{{first}}};
-static const uint32_t offsets[] = {{{offsets}}};
+static const int32_t offsets[] = {{{offsets}}}; /* of what is traced; -1: not in the arena */
 static uint32_t junk = 1, call;
+static uint8_t *arena;
 
-void {name}_poison(int32_t node, const void *data, size_t bytes)
+void {name}(int32_t node, const void *data, size_t bytes)
 {{
-    uint8_t *const arena = (uint8_t *)(uintptr_t)data - offsets[call];
+    if (offsets[call] >= 0) {{
+        arena = (uint8_t *)(uintptr_t)data - offsets[call];
+    }}
     (void)bytes;
     call = (call + 1) % (sizeof offsets / sizeof offsets[0]);
     for (uint32_t i = first[node]; i < first[node + 1]; ++i) {{
@@ -45,22 +49,38 @@ void {name}_poison(int32_t node, const void *data, size_t bytes)
 
 
 def poisoned(program: Program) -> Mapping[str, str]:
-    """The C sources of a program that does not learn, as `emit` makes them, with the poison."""
-    name, graph, plan = program.c_name, program.graph, program.plan
+    """The C sources of a program as `emit` makes them, with the poison in all its entry points."""
+    name = program.c_name
     files = dict(emit(program))
-    hook = f"#define TS_TRACE\n#define ts_trace {name}_poison\n"
-    files[f"{name}.c"] = hook + files[f"{name}.c"]
+    text = f"#define TS_TRACE\n#define ts_trace {name}_poison\n" + files[f"{name}.c"]
+    files[f"{name}_poison.c"] = _poison(f"{name}_poison", program)
+    if program.train is not None:
+        entry, spoil = f"ts_status {name}_train_step(", f"{name}_poison_step"
+        before, found, after = text.partition(entry)
+        assert found
+        assert entry not in after
+        hook = f"#undef ts_trace\n#define ts_trace {spoil}\n"
+        hook += f"void {spoil}(int32_t node, const void *data, size_t bytes);\n"
+        text = before + hook + entry + after
+        files[f"{spoil}.c"] = _poison(spoil, program.train)
+    files[f"{name}.c"] = text
+    return files
+
+
+def _poison(name: str, program: Program) -> str:
+    graph, plan = program.graph, program.plan
     spans = [dead_after(plan, step) for step in range(len(graph.nodes))]
     first = [sum(map(len, spans[:k])) for k in range(len(spans) + 1)]
     flat = [f"{{{a}, {b}}}" for part in spans for a, b in part] or ["{0, 0}"]
-    offsets = [plan.offsets[v] for node in graph.nodes for v in node.outputs]
-    files[f"{name}_poison.c"] = _SOURCE.format(
+    traced = [v for node in graph.nodes for v in node.outputs]
+    offsets = [-1 if v in graph.storage else plan.offsets[v] for v in traced]
+    assert offsets[0] >= 0
+    return _SOURCE.format(
         name=name,
         dead=", ".join(flat),
         first=", ".join(map(str, first)),
         offsets=", ".join(map(str, offsets)),
     )
-    return files
 
 
 def dead_after(plan: MemoryPlan, step: int) -> tuple[Span, ...]:
