@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from typer.testing import CliRunner
 from tinsmith.cli import app
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-_BLOCK = re.compile(r"(?:^`([\w./-]+)`\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"(?:^ *`([\w./-]+)`\n\n)?^( *)```(\w+)\n(.*?)^\2```$", re.MULTILINE | re.DOTALL
+)
 _NUMBER = r"(-?[\d,]*\.?\d+)"
 _TOLERANCE = 0.25
 _FRAME = re.compile(r"[\s│┃━─┏┓┡┩└┘┳╇┴╈]+")
@@ -41,7 +44,8 @@ class Step:
 def steps(page: str) -> list[Step]:
     """The files and commands of a page of `docs/`, in its order."""
     found: list[Step] = []
-    for name, language, text in _BLOCK.findall((DOCS / page).read_text(encoding="utf-8")):
+    for name, _, language, inner in _BLOCK.findall((DOCS / page).read_text(encoding="utf-8")):
+        text = textwrap.dedent(inner)
         if name:
             found.append(Step(name=name, text=text))
         elif language == "console":
@@ -53,10 +57,18 @@ def steps(page: str) -> list[Step]:
     return found
 
 
-def follow(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, skip: set[str]) -> int:
+def follow(
+    page: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    skip: frozenset[str] = frozenset(),
+    fresh: bool = False,
+) -> int:
     """Does everything that a page says, starting in `folder`; how many commands that were.
 
-    skip: names of files that are not written.
+    skip: names of files that are not written. fresh: the page changes tinsmith itself, so every
+    command is a process of its own.
     """
     monkeypatch.chdir(folder)
     commands = 0
@@ -64,21 +76,26 @@ def follow(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, skip: set[s
         if step.command.startswith("cd "):
             monkeypatch.chdir(Path.cwd() / step.command.removeprefix("cd "))
         elif step.command:
-            code, printed = execute(step.command)
+            code, printed = execute(step.command, fresh)
             failed = any(line.startswith("error:") for line in step.shown)
             assert (code != 0) == failed, f"$ {step.command}\n{printed}"
             assert not (problem := differs(step.shown, printed)), f"$ {step.command}\n{problem}"
             commands += 1
         elif step.name not in skip:
+            Path(step.name).parent.mkdir(parents=True, exist_ok=True)
             Path(step.name).write_text(step.text, encoding="utf-8")
     return commands
 
 
-def execute(command: str) -> tuple[int, str]:
-    """The exit code of a command, and what it prints. tinsmith runs in this process: it starts
-    quicker there."""
+def execute(command: str, fresh: bool = False) -> tuple[int, str]:
+    """The exit code of a command, and what it prints.
+
+    tinsmith runs in this process, where it starts quicker, unless `fresh`.
+    """
     words = shlex.split(command)
-    if words[0] == "tinsmith":
+    if words[0] == "tinsmith" and fresh:
+        command = shlex.join([sys.executable, "-m", *words])
+    elif words[0] == "tinsmith":
         done = CliRunner().invoke(app, words[1:])
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception

@@ -111,9 +111,12 @@ def test_every_key_has_a_meaning(name: str) -> None:
 
 def test_the_tables_are_those_of_the_structs() -> None:
     pages = keys.pages()
-    assert "| `trust-cut` | text |  | the node after which to cut |" in pages["tinsmith-toml"]
-    assert "| `momentum` | number | `0.0` |" in pages["update-toml"]
-    assert "| `regions` | list of [Region](#region) |" in pages["board-toml"]
+    assert "| `trust-cut` | the node after which to cut | text |  |" in pages["tinsmith-toml"]
+    assert "| number | `0.0` |" in pages["update-toml"]
+    assert (
+        "| `regions` | memory; none on the host | list of [Region](#region) |"
+        in pages["board-toml"]
+    )
     assert "## NodeReport" in pages["report-json"]
 
 
@@ -128,9 +131,12 @@ def test_the_python_page_has_what_is_promised() -> None:
 def test_lists_become_what_the_site_reads() -> None:
     for source, wanted in (
         ("1. One\n   more\n2. Two\n   - in", "1. One\n    more\n2. Two\n    - in"),
-        ("- a\n\n  ```c\n  x;\n    y;\n  ```", "- a\n\n    ```c\n    x;\n      y;\n    ```"),
+        (
+            "- a\n  ```c\n  x;\n    y;\n  ```\n- b",
+            "- a\n\n    ```c\n    x;\n      y;\n    ```\n\n- b",
+        ),
         ("- a\n\nOut\n    code", "- a\n\nOut\n    code"),
         ("Text\n- a\n- b", "Text\n\n- a\n- b"),
-        ("```sh\n- a\n   - b\n```", "```sh\n- a\n   - b\n```"),
+        ("```sh\n- a\n   - b\n```", "```sh\n- a\n   - b\n```\n"),
     ):
         assert github_lists.indent(source) == wanted

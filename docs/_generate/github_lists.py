@@ -1,8 +1,8 @@
 """Lists as GitHub reads them, for Python-Markdown.
 
 GitHub (CommonMark) has the text of an item start where its first line does, two or three columns
-in; Python-Markdown wants four, and an empty line before a list. Without this a code block inside
-an item would end the list.
+in; Python-Markdown wants four, and empty lines before a list and around a block of code. Without
+them a block of code inside an item would end the list.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def indent(text: str) -> str:
     for line in text.split("\n"):
         if fence:
             lines.append(_moved(line, shift))
-            fence = "" if line.strip() == fence else fence
+            if line.strip() == fence:
+                fence = ""
+                lines.append("")
             continue
         if not line.strip():
             lines.append(line)
@@ -45,6 +47,8 @@ def indent(text: str) -> str:
             shift = _STEP * depth - open_items[-1]
             lines.append(_moved(line, shift) if column else line)
         opened = _FENCE.match(line)
+        if opened and len(lines) > 1 and lines[-2].strip():
+            lines.insert(-1, "")
         fence, shift = (opened[1], shift if depth else 0) if opened else ("", 0)
     return "\n".join(lines)
 

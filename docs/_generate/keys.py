@@ -126,13 +126,13 @@ def _page(page: Page) -> str:
 def _table(struct: type[msgspec.Struct], whole: bool, more: Mapping[str, str]) -> list[str]:
     about, known = meanings(struct)
     heading = "Keys" if whole else _title(struct)
-    text = [f"## {heading}", "", _escaped(about), "", "| key | value | default | meaning |"]
+    text = [f"## {heading}", "", _escaped(about), "", "| key | meaning | value | default |"]
     text.append("| --- | --- | --- | --- |")
     hints = get_type_hints(struct)
     for field in msgspec.structs.fields(struct):
         meaning = known.get(field.name) or more.get(field.name, "")
         value = _escaped(_type(hints[field.name]))
-        cells = (f"`{field.encode_name}`", value, _default(field), _escaped(meaning))
+        cells = (f"`{field.encode_name}`", _escaped(meaning), value, _default(field))
         text.append("| " + " | ".join(cells) + " |")
     return [*text, ""]
 
