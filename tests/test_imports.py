@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("report_page",),
     ("pipeline",),
     ("project_file",),
+    ("lab",),
     ("peers",),
     ("commands",),
     ("cli",),

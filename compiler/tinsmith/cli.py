@@ -18,6 +18,7 @@ from .commands import (
     demo_trust,
     device,
     diff,
+    flash,
     package,
     profile,
     protect,
@@ -139,6 +140,7 @@ _command()(protect.seal)
 _command()(protect.authorize)
 _command()(protect.images)
 _command()(attack.attack)
+_command()(flash.flash)
 _command()(device.run)
 _command()(device.bench)
 _command()(profile.profile)

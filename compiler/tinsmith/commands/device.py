@@ -12,6 +12,7 @@ import typer
 from ..codegen.report import read_report
 from ..codegen.report_text import SIMULATED, trust_lines
 from ..errors import CompileError
+from ..lab.place import reaching
 from ..peers.interleave import ROUNDS
 from ..runner.bench import NodeProfile, profile, profile_step
 from ..runner.bench import bench as measure
@@ -19,13 +20,13 @@ from ..runner.compare import verify as compare
 from ..runner.latency import using_threads
 from ..runner.run import RunResult
 from ..runner.run import run as execute
-from ..serial_link.port import using_port
 from ..trust.keys import read_public_key
 from ..trust.manifest import check_manifest
 from . import show
 from .against import against as measure_against
 from .against import thread_counts
 from .console import err, out, print_json, progress, reported
+from .figures import bench_figures
 from .options import (
     Against,
     AsJson,
@@ -41,7 +42,15 @@ from .options import (
     VerifyWith,
     sizes,
 )
-from .serial import DEFAULT_BAUD, Baud, PortName, serial_data, show_serial
+from .serial import (
+    DEFAULT_BAUD,
+    Baud,
+    Coordinator,
+    PlaceName,
+    PortName,
+    serial_data,
+    show_serial,
+)
 
 Input = Annotated[
     Path,
@@ -66,6 +75,8 @@ def run(
     verify_with: VerifyWith = None,
     port: PortName = None,
     baud: Baud = DEFAULT_BAUD,
+    labgrid: PlaceName = None,
+    coordinator: Coordinator = None,
     json: AsJson = False,
 ) -> None:
     """Run samples on the host or in the board's emulator, with what was learnt and committed.
@@ -76,7 +87,7 @@ def run(
     with (
         progress(f"running {project}") as step,
         using_threads(threads),
-        using_port(port, baud, tell=step) as line,
+        reaching(port, baud, place=labgrid, coordinator=coordinator, tell=step) as line,
     ):
         result = execute(
             project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")
@@ -141,6 +152,8 @@ def bench(
     verify_with: VerifyWith = None,
     port: PortName = None,
     baud: Baud = DEFAULT_BAUD,
+    labgrid: PlaceName = None,
+    coordinator: Coordinator = None,
     json: AsJson = False,
     against: Against = None,
     board: OptionalBoard = None,
@@ -170,40 +183,12 @@ def bench(
     with (
         progress(f"measuring {project}") as step,
         using_threads(count),
-        using_port(port, baud, tell=step) as line,
+        reaching(port, baud, place=labgrid, coordinator=coordinator, tell=step) as line,
     ):
         report = measure(project)
         nodes = profile(project) if layers else []
         steps = profile_step(project) if layers and report.train_nodes else []
-    figures: dict[str, int | float | None] = {
-        "latency_us": report.latency_us,
-        "latency_threads": report.latency_threads,
-        "kernels_bytes": report.kernels_bytes,
-        "instructions_per_inference": report.instructions_per_inference,
-        "flash_bytes": report.flash_bytes,
-        "model_flash_bytes": report.model_flash_bytes,
-        "ram_bytes": report.ram_bytes,
-        "arena_bytes": report.arena_bytes,
-        "stack_bytes": report.stack_bytes,
-        "macs": report.macs,
-    }
-    if report.train_nodes:
-        figures |= {
-            "train_step_instructions": report.train_step_instructions,
-            "train_ram_bytes": report.train_ram_bytes,
-            "train_arena_bytes": report.train_arena_bytes,
-            "state_bytes": report.state_bytes,
-        }
-    if report.trust is not None:
-        figures |= {
-            "secure_flash_bytes": report.secure_flash_bytes,
-            "secure_ram_bytes": report.secure_ram_bytes,
-            "gateway_calls": report.gateway_calls,
-            "secure_instructions": report.secure_instructions,
-            "bridge_instructions": report.bridge_instructions,
-            "plain_instructions": report.plain_instructions,
-            "overhead_instructions": report.overhead_instructions,
-        }
+    figures = bench_figures(report)
     if json:
         data: dict[str, object] = {"model": report.model, "board": report.board, **figures}
         if layers:
@@ -255,6 +240,8 @@ def verify(
     verify_with: VerifyWith = None,
     port: PortName = None,
     baud: Baud = DEFAULT_BAUD,
+    labgrid: PlaceName = None,
+    coordinator: Coordinator = None,
     json: AsJson = False,
 ) -> None:
     """Compare the device with the numpy oracle, bit for bit; exit 1 and the node if they differ."""
@@ -262,7 +249,7 @@ def verify(
     with (
         progress(f"verifying {project}") as step,
         using_threads(threads),
-        using_port(port, baud, tell=step) as line,
+        reaching(port, baud, place=labgrid, coordinator=coordinator, tell=step) as line,
     ):
         result = compare(
             project, input_file, fresh=fresh, progress=lambda i, n: step(f"{i} of {n}")

@@ -36,13 +36,22 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "images": ("images sensor-17 --verify-with maker.pub.pem",),
     "attack": ("attack sensor-17 --data labelled.npz",),
+    "flash": (
+        "flash out",
+        "flash out --probe 066CFF575251717867 --dry-run",
+        "flash out --labgrid nucleo-l4 --coordinator lab:20408",
+    ),
     "run": ("run out --input samples.npz --output answers.npz --float",),
     "bench": (
         "bench out --layers",
         "bench model_int8.onnx --board linux-x86_64 --against all",
     ),
     "profile": ("profile out",),
-    "verify": ("verify out", "verify out --input samples.npz"),
+    "verify": (
+        "verify out",
+        "verify out --input samples.npz",
+        "verify out --labgrid nucleo-l4",
+    ),
     "diff": (
         "diff model.onnx out --input samples.npz",
         "diff out:oracle out",

@@ -5,24 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..codegen.report import read_report
+from ..lab.place import reaching
 from ..plan.model import short_name
 from ..runner.profile import LayerProfile, draw_profile, profile_layers, unit
-from ..serial_link.port import using_port
 from . import show
 from .console import out, print_json, progress, reported, table
 from .options import AsJson, Project
-from .serial import DEFAULT_BAUD, Baud, PortName, serial_data, show_serial
+from .serial import (
+    DEFAULT_BAUD,
+    Baud,
+    Coordinator,
+    PlaceName,
+    PortName,
+    serial_data,
+    show_serial,
+)
 
 
 @reported
 def profile(
-    project: Project, port: PortName = None, baud: Baud = DEFAULT_BAUD, json: AsJson = False
+    project: Project,
+    port: PortName = None,
+    baud: Baud = DEFAULT_BAUD,
+    labgrid: PlaceName = None,
+    coordinator: Coordinator = None,
+    json: AsJson = False,
 ) -> None:
     """Say what every node costs: instructions and estimated cycles, or time; draws it too."""
     report = read_report(project)
     with (
         progress(f"measuring {project}") as step,
-        using_port(port, baud, tell=step) as line,
+        reaching(port, baud, place=labgrid, coordinator=coordinator, tell=step) as line,
     ):
         layers = profile_layers(project)
     pictures = draw_profile(layers, project, f"{report.model} on {report.board}")

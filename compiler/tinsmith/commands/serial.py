@@ -20,6 +20,14 @@ PortName = Annotated[
 ]
 Baud = Annotated[int, typer.Option("--baud", min=300, help="of --port, as it was compiled")]
 DEFAULT_BAUD = BAUD
+PlaceName = Annotated[
+    str | None,
+    typer.Option("--labgrid", metavar="PLACE", help="of a board that labgrid shares: held inside"),
+]
+Coordinator = Annotated[
+    str | None,
+    typer.Option("--coordinator", metavar="HOST:PORT", help="of --labgrid; or LG_COORDINATOR"),
+]
 Harness = Annotated[
     str, typer.Option("--harness", help=f"how the firmware talks: {', '.join(HARNESSES)}")
 ]

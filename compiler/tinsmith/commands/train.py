@@ -8,15 +8,23 @@ from typing import Annotated, cast
 import numpy as np
 import typer
 
+from ..lab.place import reaching
 from ..runner.export import export_learnt
 from ..runner.learn import Learnt, Progress, Score, Settings, learn
 from ..runner.store import DeviceStore
 from ..runner.training import open_training
-from ..serial_link.port import using_port
 from ..train.loop import Schedule
 from .console import err, out, print_json, progress, reported, table
 from .options import AsJson, Project
-from .serial import DEFAULT_BAUD, Baud, PortName, serial_data, show_serial
+from .serial import (
+    DEFAULT_BAUD,
+    Baud,
+    Coordinator,
+    PlaceName,
+    PortName,
+    serial_data,
+    show_serial,
+)
 
 
 @reported
@@ -49,6 +57,8 @@ def train(
     ] = False,
     port: PortName = None,
     baud: Baud = DEFAULT_BAUD,
+    labgrid: PlaceName = None,
+    coordinator: Coordinator = None,
     json: AsJson = False,
 ) -> None:
     """Let a project that was compiled with --train learn: on the host or in the board's emulator.
@@ -61,7 +71,7 @@ def train(
         DeviceStore(open_training(project)).erase()
     with (
         progress(f"training {project}") as step,
-        using_port(port, baud, tell=step) as line,
+        reaching(port, baud, place=labgrid, coordinator=coordinator, tell=step) as line,
     ):
         learnt = learn(
             project,

@@ -57,6 +57,21 @@ class Serial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock_hz: int = 0
 
 
+class Flash(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What writes firmware to a physical board.
+
+    tool: the program, unless another is asked for. pyocd: the name of its target. pack: where that
+    comes from, `pyocd pack install`; "": pyocd has it. openocd: its configuration files.
+    reset: what happens after writing; "none" leaves the core halted.
+    """
+
+    tool: Literal["pyocd", "openocd"]
+    pyocd: str = ""
+    pack: str = ""
+    openocd: list[str] = []
+    reset: Literal["run", "hardware", "none"] = "run"
+
+
 class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of `board.toml`; unknown keys are errors.
 
@@ -70,6 +85,7 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     twin: the emulated board with the same core, for a physical board.
     debian_packages: what provides the emulator. counter: how instructions are counted.
     serial: the UART of firmware for the serial link.
+    flash: what writes to a physical board; None where nothing does.
     """
 
     name: str
@@ -87,6 +103,7 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     counter: Counter = Counter()
     regions: list[Region] = []
     serial: Serial | None = None
+    flash: Flash | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,7 @@ class Board:
     ldflags: tuple[str, ...] = ()
     toolchain: Toolchain = ""
     serial: Serial | None = None
+    flash: Flash | None = None
 
     def region(self, name: str) -> Region | None:
         return next((r for r in self.regions if r.name == name), None)
@@ -175,6 +193,7 @@ def load_board(name: str, cpu: str | None = None) -> Board:
         tuple(data.ldflags),
         data.toolchain,
         data.serial,
+        data.flash,
     )
 
 
@@ -229,6 +248,9 @@ def _check(name: str, data: BoardFile) -> None:
         f"its twin {data.twin!r} is not a board": bool(data.twin)
         and data.twin not in board_names(),
         "it has both an emulator and a twin": bool(data.twin and data.emulator),
+        "it has an emulator; [flash] is of physical boards": bool(data.flash and data.emulator),
+        "[flash] does not say what its tool needs": data.flash is not None
+        and not (data.flash.pyocd if data.flash.tool == "pyocd" else data.flash.openocd),
         "its stack is not a multiple of 8": data.stack_bytes % 8 != 0,
     }
     for problem, found in problems.items():

@@ -1,0 +1,1 @@
+"""Boards of a laboratory: written to, shared, measured as a matrix of models and boards."""
