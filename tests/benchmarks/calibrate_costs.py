@@ -16,6 +16,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -53,7 +54,7 @@ class Measured:
     job: Job
     cost: Cost
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, float]:
         return counts(self.job.kernel, self.job.node, self.job.graph)
 

@@ -62,7 +62,7 @@ def tune(
     if machine.target.tvm is None and not can_measure(machine):
         raise BadInput(
             f"nothing can be measured for board {board} here",
-            expected="a board whose kernels come from TVM, or one that QEMU emulates",
+            expected="a board whose kernels come from TVM, or a Cortex-M that QEMU emulates",
         )
     with progress("tune") as step:
         context = PassContext(progress=step)
