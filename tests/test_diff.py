@@ -18,8 +18,8 @@ from tinsmith import paths
 from tinsmith.cli import app
 from tinsmith.errors import CompileError
 from tinsmith.frontend.onnx_import import import_model
-from tinsmith.numerics.difference import _axes, difference
-from tinsmith.numerics.match import match_values
+from tinsmith.numerics.difference import _orders, difference
+from tinsmith.numerics.match import Pair, match_values
 from tinsmith.numerics.sides import open_side
 
 NET = paths.GRAPHS / "digits_dscnn"
@@ -110,14 +110,123 @@ def test_names_are_not_needed() -> None:
     assert {p.a for p in pairs} <= {p.a for p in named} | set(graph.outputs)
 
 
+def _graph(*nodes: onnx.NodeProto, folder: Path, **weights: np.ndarray) -> Path:
+    """A model of x [1, 4, 6, 6], whose last node makes y of the same shape."""
+    x, y = (onnx.helper.make_tensor_value_info(n, 1, [1, 4, 6, 6]) for n in "xy")
+    tensors = [numpy_helper.from_array(a, n) for n, a in weights.items()]
+    graph = onnx.helper.make_graph(list(nodes), "net", [x], [y], tensors)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
+    path = folder / f"{nodes[0].output[0]}_{len(nodes)}.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def _conv(x: str, w: str, y: str) -> onnx.NodeProto:
+    return onnx.helper.make_node("Conv", [x, w], [y], name=y)
+
+
+def _weights(count: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    return {f"w{i}": rng.standard_normal((4, 4, 1, 1)).astype(np.float32) for i in range(count)}
+
+
+def test_parallel_twins_are_not_guessed(tmp_path: Path) -> None:
+    """Two branches whose order is free: paired by place, the first would be the other's second."""
+    add = onnx.helper.make_node("Add", ["p", "q"], ["y"])
+    a = _graph(_conv("x", "w0", "p"), _conv("x", "w1", "q"), add, folder=tmp_path, **_weights(2))
+    add = onnx.helper.make_node("Add", ["s", "r"], ["y"])
+    b = _graph(_conv("x", "w1", "r"), _conv("x", "w0", "s"), add, folder=tmp_path, **_weights(2))
+    pairs = match_values(import_model(a), import_model(b))
+    assert [(p.a.name, p.b.name) for p in pairs] == [("y", "y")]
+
+
+def test_a_missing_block_among_equal_ones_is_not_guessed(tmp_path: Path) -> None:
+    """Three equal layers against two: which is missing nobody can say, but for those at the ends of
+    a name that both have."""
+    a = _graph(
+        *(_conv(x, f"w{i}", y) for i, (x, y) in enumerate(("xa", "ab", "bm", "mc", "cy"))),
+        folder=tmp_path, **_weights(5),
+    )  # fmt: skip
+    b = _graph(
+        *(_conv(x, f"w{i}", y) for i, (x, y) in zip((0, 2, 3, 4), ("xd", "dm", "me", "ey"),
+                                                   strict=True)),
+        folder=tmp_path, **_weights(5),
+    )  # fmt: skip
+    pairs = match_values(import_model(a), import_model(b))
+    found = {p.b.name: (p.a.name, p.by_name) for p in pairs}
+    assert found == {"m": ("m", True), "e": ("c", False), "y": ("y", True)}
+
+
+def test_figures_are_those_of_numpy(projects: tuple[Path, Path]) -> None:
+    sides = _sides(MODEL, projects[1], 2)
+    result = difference(*sides)
+    runs = [[dict(zip((n.name for n, _ in made), (o for _, o in made), strict=True))
+             for made in (list(side.layers(i)) for i in range(2))] for side in sides]  # fmt: skip
+    node = result.layers[0].node
+    type_ = next(n.y for n in sides[1].graph.nodes if n.name == node)
+    exact = np.stack([run[node.removesuffix(".q")][0] for run in runs[0]]).astype(np.float64)
+    codes = np.stack([run[node][0] for run in runs[1]]).astype(np.float64)
+    got = ((codes - type_.zero_point) * type_.scale).transpose(0, 1, 4, 2, 3)
+    noise = ((got - exact) ** 2).sum()
+    assert result.layers[0].sqnr_db == pytest.approx(10 * np.log10((exact**2).sum() / noise), 1e-5)
+    assert result.layers[0].max_error == pytest.approx(np.abs(got - exact).max(), 1e-5)
+    assert result.layers[0].mean_error == pytest.approx(np.abs(got - exact).mean(), 1e-5)
+
+
+def _compared(a: np.ndarray, b: np.ndarray):
+    graph = import_model(MODEL)
+    node = graph.nodes[0]
+    pair = Pair(node.outputs[0], node.outputs[0], node, by_name=True)
+    return a, b, _orders(pair, a, b)
+
+
 def test_axes_where_two_orders_fit() -> None:
     rng = np.random.default_rng(5)
     first = rng.standard_normal((1, 4, 4, 4))
     last = first.transpose(0, 2, 3, 1)
-    assert _axes(first, last + 0.1) == (0, 3, 1, 2)
-    assert _axes(first, first + 0.1) == (0, 1, 2, 3)
-    assert _axes(first, np.zeros((1, 4, 4, 5))) is None
-    assert _axes(first, np.zeros((4, 16))) is None
+    for b, order in ((last + 0.1, (0, 3, 1, 2)), (first + 0.1, (0, 1, 2, 3))):
+        orders = _compared(first, b)[2]
+        assert len(orders) == 3
+        for layer in orders:  # a sample of zeros first: it must not decide
+            layer.add(np.zeros_like(first), np.zeros_like(b).transpose(layer.axes), 0)
+            layer.add(first, b.transpose(layer.axes), 1)
+        assert max(orders, key=lambda x: x.sqnr_db).axes == order
+    assert _compared(first, np.zeros((1, 4, 4, 5)))[2] == []
+    assert _compared(first, np.zeros((4, 16)))[2] == []
+
+
+def test_what_is_not_finite_is_a_difference() -> None:
+    a = np.array([[1.0, np.inf, np.nan, 2.0]])
+    *_, (layer,) = _compared(a, a)
+    layer.add(a, a, 0)
+    assert layer.differing == 0
+    assert math.isinf(layer.sqnr_db)
+    layer.add(a, np.array([[1.0, np.inf, 0.0, np.nan]]), 1)
+    assert layer.differing == 2
+    assert layer.sqnr_db == -math.inf
+    assert layer.first == (1, (0, 2))
+
+
+def test_codes_are_not_fed_to_a_float_model(projects: tuple[Path, Path], tmp_path: Path) -> None:
+    """int8 data is the quantised side's own; a float model would read it as pixels from -128."""
+    codes = np.random.default_rng(1).integers(-128, 128, (2, 1, 16, 16)).astype(np.int8)
+    np.savez(tmp_path / "codes.npz", x=codes)
+    sides = [open_side(str(s), tmp_path / "codes.npz", 2, {}) for s in (MODEL, projects[1])]
+    with pytest.raises(CompileError, match="input 0 is -127 to 127"):
+        difference(*sides)
+
+
+def test_only_what_computes_is_listed_as_missing(tmp_path: Path) -> None:
+    """A QDQ model is full of nodes that change formats and weights; none of them is a layer."""
+    path = tmp_path / "qdq.onnx"
+    argv = ["quantize", str(MODEL), "--calibrate", str(SAMPLES), "-o", str(path)]
+    done = CliRunner().invoke(app, argv)
+    assert done.exit_code == 0, done.output
+    result = difference(*_sides(MODEL, path))
+    assert len(result.layers) >= 10
+    assert not [n for n, _ in result.unmatched if "quant" in n.lower() or "/q" in n.lower()]
+    ops = {n.name: n.op.name for n in import_model(path).nodes}
+    assert {ops[n] for n, _ in result.unmatched}.isdisjoint({"quantize", "dequantize", "transpose"})
 
 
 def test_command(projects: tuple[Path, Path], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from .console import out, print_json, progress, reported, table
 from .options import AsJson, Bind, sizes
 
 _SIDE = "an ONNX model, a compiled project (its device), or DIR:oracle"
+_LISTED = 6  # nodes per reason; --json has all
 
 
 @reported
@@ -98,7 +99,7 @@ def _row(layer: LayerDifference) -> dict[str, Any]:
 def _print(result: Difference, pictures: list[Path]) -> None:
     rows: list[tuple[object, ...]] = []
     for layer in result.layers:
-        equal = layer.noise == 0
+        equal = layer.differing == 0
         rows.append(
             (
                 layer.op,
@@ -115,8 +116,13 @@ def _print(result: Difference, pictures: list[Path]) -> None:
     console = out()
     title = f"{result.b} against {result.a}, {result.samples} samples"
     console.print(table(title, columns, rows, 4))
+    reasons: dict[str, list[str]] = {}
     for node, why in result.unmatched:
-        console.print(f"not compared: {short_name(node, show.NODE_WIDTH)}, {why}", markup=False)
+        reasons.setdefault(why, []).append(short_name(node, show.NODE_WIDTH))
+    for why, nodes in reasons.items():
+        more = f" and {len(nodes) - _LISTED} more" if len(nodes) > _LISTED else ""
+        text = f"not compared: {', '.join(nodes[:_LISTED])}{more}: {why}"
+        console.print(text, markup=False, soft_wrap=True)
     console.print(_verdict(result), markup=False)
     if pictures:
         console.print(f"wrote {', '.join(map(str, pictures))}", markup=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import CompileError
 from ..ir.dtypes import Array
 from ..ir.graph import Value
-from .match import Pair, match_values
+from .match import Pair, computing, match_values
 from .sides import Side, real_values
 
 
@@ -38,14 +38,16 @@ class LayerDifference:
     differing: int = 0
     elements: int = 0
     first: tuple[int, tuple[int, ...]] | None = None
-    axes: tuple[int, ...] | None = field(default=None, repr=False)
+    axes: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def sqnr_db(self) -> float:
-        """Signal to error; inf where nothing differs."""
-        if self.noise == 0:
+        """Signal to error; inf where nothing differs, -inf where an error is not finite."""
+        if self.differing == 0:
             return math.inf
-        return 10 * math.log10(max(self.signal, 1e-30) / self.noise)
+        if not math.isfinite(self.noise):
+            return -math.inf
+        return 10 * math.log10(max(self.signal, 1e-30) / max(self.noise, 1e-30))
 
     @property
     def mean_error(self) -> float:
@@ -58,12 +60,13 @@ class LayerDifference:
         return self.max_error / self.scale if self.scale else None
 
     def add(self, a: Array, b: Array, sample: int) -> None:
-        error = b - a
+        same = (a == b) | (np.isnan(a) & np.isnan(b))  # infinities, too, have no difference
+        error = np.subtract(b, a, where=~same, out=np.zeros_like(a))
         size = np.abs(error)
-        wrong = size > 0
+        wrong = ~same
         if self.first is None and wrong.any():
             self.first = (sample, tuple(int(i) for i in np.argwhere(wrong)[0]))
-        self.signal += float((a * a).sum())
+        self.signal += float(np.square(a, where=np.isfinite(a), out=np.zeros_like(a)).sum())
         self.noise += float((error * error).sum())
         self.absolute += float(size.sum())
         self.max_error = max(self.max_error, float(size.max(initial=0.0)))
@@ -109,32 +112,53 @@ def difference(a: Side, b: Side, progress: Callable[[int, int], None] | None = N
             expected="the same samples for both",
             hint="give them with --input F.npz",
         )
+    _same_inputs(a, b)
     pairs = match_values(a.graph, b.graph)
-    layers: dict[Value, LayerDifference] = {}
+    layers: dict[Value, list[LayerDifference]] = {}
     skipped: dict[Value, str] = {}
     for sample in range(a.samples):
-        wanted = {p.a for p in pairs}
-        exact = _values(a, sample, wanted)
+        exact = _values(a, sample, {p.a for p in pairs})
         got = _values(b, sample, {p.b for p in pairs})
         for pair in pairs:
-            if pair.b not in skipped and pair.a in exact and pair.b in got:
-                reason = _compare(layers, pair, exact[pair.a], got[pair.b], sample)
-                if reason:
-                    skipped[pair.b] = reason
+            if pair.a in exact and pair.b in got:
+                orders = layers.setdefault(pair.b, _orders(pair, exact[pair.a], got[pair.b]))
+                if not orders:
+                    skipped[pair.b] = _other_shape(exact[pair.a], got[pair.b])
+                for layer in orders:
+                    layer.add(exact[pair.a], got[pair.b].transpose(layer.axes), sample)
         if progress is not None:
             progress(sample + 1, a.samples)
-    if not layers:
+    # Where extents are equal several orders of axes fit, and no wrong one is nearer than the right.
+    found = [max(orders, key=lambda x: x.sqnr_db) for orders in layers.values() if orders]
+    if not found:
         raise CompileError(
             f"{a.label} and {b.label} have no tensor in common",
             expected="two forms of the same network",
         )
     known = {p.node.name: skipped.get(p.b, "") for p in pairs}
     rest = [
-        (n.name, known.get(n.name) or "no tensor of this name, or at this place")
-        for n in b.graph.nodes
+        (n.name, known.get(n.name) or "no tensor of this name, or at this place alone")
+        for n in computing(b.graph)
         if known.get(n.name, "-") and not n.op.is_view
     ]
-    return Difference(a.label, b.label, a.samples, tuple(layers.values()), tuple(rest))
+    return Difference(a.label, b.label, a.samples, tuple(found), tuple(rest))
+
+
+def _same_inputs(a: Side, b: Side) -> None:
+    """Raises CompileError when one side reads codes where the other reads what they stand for."""
+    for index, (read_a, read_b) in enumerate(zip(a.inputs(0), b.inputs(0), strict=False)):
+        if read_a.size != read_b.size:
+            continue  # another batch or crop: the layers will say so
+        x, y = np.sort(read_a, None), np.sort(read_b, None)  # layouts may differ
+        apart = float(np.square(x - y).sum())
+        if apart > min(float(np.square(x).sum()), float(np.square(y).sum())):
+            raise CompileError(
+                f"input {index} is {x[0]:.4g} to {x[-1]:.4g} for {a.label}, "
+                f"{y[0]:.4g} to {y[-1]:.4g} for {b.label}",
+                expected="the same real values for both",
+                hint="give them as float32 with --input F.npz; int8 arrays are codes, which only a "
+                "quantised side can read",
+            )
 
 
 def _values(side: Side, sample: int, wanted: set[Value]) -> Mapping[Value, Array]:
@@ -146,37 +170,26 @@ def _values(side: Side, sample: int, wanted: set[Value]) -> Mapping[Value, Array
     return found
 
 
-def _compare(
-    layers: dict[Value, LayerDifference], pair: Pair, a: Array, b: Array, sample: int
-) -> str:
-    """Adds a sample; says why it cannot."""
-    if pair.b not in layers:
-        axes = _axes(a, b)
-        if axes is None:
-            return f"{list(b.shape)} here, {list(a.shape)} there: channels that never change go"
-        type_ = pair.b.type
-        layers[pair.b] = LayerDifference(
-            pair.node.name, pair.node.op.name, pair.node.origin.onnx_name, pair.a.name, a.shape,
-            pair.by_name, type_.scale if type_.quant else None, axes=axes,
-        )  # fmt: skip
-    layer = layers[pair.b]
-    layer.add(a, b.transpose(layer.axes), sample)
-    return ""
-
-
-def _axes(a: Array, b: Array) -> tuple[int, ...] | None:
-    """The order of b's axes that makes it a's: of those that fit the shape, the one of least error.
-
-    A device has channels last, a model file first; where extents are equal, both orders fit, and a
-    wrong one cannot be nearer than the right one.
-    """
+def _orders(pair: Pair, a: Array, b: Array) -> list[LayerDifference]:
+    """An empty difference per order of b's axes that makes a's shape: a device has channels last, a
+    model file first."""
     if a.ndim != b.ndim:
-        return None
-    orders: Sequence[tuple[int, ...]] = [tuple(range(b.ndim))]
+        return []
+    orders = [tuple(range(b.ndim))]
     if b.ndim > 2:
-        last, first = (0, b.ndim - 1, *range(1, b.ndim - 1)), (0, *range(2, b.ndim), 1)
-        orders = [*orders, last, first]
-    fitting = [o for o in orders if tuple(b.shape[i] for i in o) == a.shape]
-    if not fitting:
-        return None
-    return min(fitting, key=lambda o: float(np.square(b.transpose(o) - a).sum()))
+        orders += [(0, b.ndim - 1, *range(1, b.ndim - 1)), (0, *range(2, b.ndim), 1)]
+    node, type_ = pair.node, pair.b.type
+    return [
+        LayerDifference(
+            node.name, node.op.name, node.origin.onnx_name, pair.a.name, a.shape, pair.by_name,
+            type_.scale if type_.quant else None, axes=order,
+        )
+        for order in dict.fromkeys(orders)
+        if tuple(b.shape[i] for i in order) == a.shape
+    ]  # fmt: skip
+
+
+def _other_shape(a: Array, b: Array) -> str:
+    text = f"{list(b.shape)} here, {list(a.shape)} there"
+    fewer = a.ndim == b.ndim and b.size < a.size
+    return f"{text}: channels that never change go" if fewer else text

@@ -2,16 +2,18 @@
 
 Names survive import and passes, but fusion and quantisation do not keep all of them: the output of
 a convolution with a fused activation has the name that one side gives to the convolution alone. So
-a value stands for what its only reader makes of it, as long as that is an activation, a change of
-layout or of format.
+a value stands for what its only reader makes of it, as long as that is an activation or a change of
+format.
+
+A wrong pair is worse than none. Values without a common name are paired by place only between the
+same named neighbours, and only where there is one way to do it.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
 from ..ir.dtypes import Shape
 from ..ir.graph import Graph, Node, Value
@@ -39,15 +41,16 @@ def match_values(a: Graph, b: Graph) -> list[Pair]:
     produced = {_base(v.name): v for n in _live(a) for v in n.outputs}
     found: dict[Value, tuple[Value, bool]] = {}
     taken: set[Value] = set()
-    for node in _computing(b):
+    for node in computing(b):
         for value in node.outputs:
             same = produced.get(_base(value.name))
             if same is not None:
                 found[value] = (same, True)
                 taken.add(same)
-    left = [n for n in _computing(a, _FUSED) if not taken.intersection(n.outputs)]
-    right = [n for n in _computing(b, _FUSED) if not found.keys() & set(n.outputs)]
-    for x, y in _aligned(left, right):
+    left = [n for n in computing(a, _FUSED) if not taken.intersection(n.outputs)]
+    right = [n for n in computing(b, _FUSED) if not found.keys() & set(n.outputs)]
+    names = {v: v for v in taken}, {v: same for v, (same, _) in found.items()}
+    for x, y in _aligned(_Side(a, left, names[0]), _Side(b, right, names[1])):
         found[y.outputs[0]] = (x.outputs[0], False)
         taken.add(x.outputs[0])
     readers = _readers(a), _readers(b)
@@ -73,7 +76,7 @@ def _live(graph: Graph) -> Iterator[Node]:
             yield node
 
 
-def _computing(graph: Graph, but: Sequence[str] = ()) -> Iterator[Node]:
+def computing(graph: Graph, but: Sequence[str] = ()) -> Iterator[Node]:
     """Those that do more than change the format."""
     return (n for n in _live(graph) if n.op.name not in (*_FORMAT, *but))
 
@@ -98,12 +101,80 @@ def _last(value: Value, readers: Mapping[Value, list[Node]], stop: set[Value]) -
         value = end
 
 
-def _aligned(a: Sequence[Node], b: Sequence[Node]) -> Iterator[tuple[Node, Node]]:
-    """Nodes of the same operator and size in the same order, the longest such runs first."""
-    keys = [[(n.op.name, _size(n.y.shape)) for n in side] for side in (a, b)]
-    matcher = SequenceMatcher(None, *keys, autojunk=False)
-    for first_a, first_b, length in matcher.get_matching_blocks():
-        yield from itertools.islice(zip(a[first_a:], b[first_b:], strict=False), length)
+class _Side:
+    """The nodes of a graph to align. named: values that have a pair → what stands for that pair."""
+
+    def __init__(self, graph: Graph, nodes: Sequence[Node], named: Mapping[Value, Value]) -> None:
+        self.nodes = nodes
+        above: dict[Value, set[Value]] = {}
+        for node in _live(graph):
+            reached = {v for i in node.inputs if i in above for v in (i, *above[i])}
+            above |= dict.fromkeys(node.outputs, reached)
+        self._above = above
+        below: dict[Value, set[Value]] = {v: set() for v in above}
+        for value in named:
+            for upper in above.get(value, ()):
+                below[upper].add(named[value])
+        self.keys: list[Hashable] = [
+            (
+                node.op.name,
+                _size(node.y.shape),
+                _filter_size(node, above),
+                frozenset(named[v] for v in above[node.outputs[0]] if v in named),
+                frozenset(below[node.outputs[0]]),
+            )
+            for node in nodes
+        ]
+
+    def twins(self) -> set[Hashable]:
+        """The keys of nodes that could be executed in either order, so that place tells nothing."""
+        found: set[Hashable] = set()
+        last: dict[Hashable, Value] = {}
+        for node, key in zip(self.nodes, self.keys, strict=True):
+            if key in last and last[key] not in self._above[node.outputs[0]]:
+                found.add(key)
+            last[key] = node.outputs[0]
+        return found
+
+
+def _aligned(a: _Side, b: _Side) -> Iterator[tuple[Node, Node]]:
+    """Nodes of the same operator, size and named neighbours in the same order: those pairs that
+    every longest common sequence of the two sides has."""
+    unsure = a.twins() | b.twins()
+    rows, columns = ([(n, k) for n, k in zip(s.nodes, s.keys, strict=True) if k not in unsure]
+                     for s in (a, b))  # fmt: skip
+    keys_a, keys_b = [k for _, k in rows], [k for _, k in columns]
+    before = _common(keys_a, keys_b)
+    after = _common(keys_a[::-1], keys_b[::-1])
+    longest = before[-1][-1]
+    possible = [
+        (before[i][j], x, y)
+        for i, (x, key_x) in enumerate(rows)
+        for j, (y, key_y) in enumerate(columns)
+        if key_x == key_y
+        and before[i][j] + 1 + after[len(rows) - i - 1][len(columns) - j - 1] == longest
+    ]
+    ways = Counter(rank for rank, _, _ in possible)
+    return ((x, y) for rank, x, y in possible if ways[rank] == 1)
+
+
+def _common(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[list[int]]:
+    """[i][j]: the length of the longest common subsequence of a[:i] and b[:j]."""
+    table = [[0] * (len(b) + 1)]
+    for x in a:
+        row = [0]
+        for j, y in enumerate(b):
+            row.append(table[-1][j] + 1 if x == y else max(table[-1][j + 1], row[-1]))
+        table.append(row)
+    return table
+
+
+def _filter_size(node: Node, live: Mapping[Value, object]) -> tuple[int, ...]:
+    """Of the weight, for nodes that have one: it tells a 1x1 convolution from a 3x3 one."""
+    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    if weight is None or weight in live or len(weight.type.shape) < 2:
+        return ()
+    return _size(weight.type.shape)
 
 
 def _size(shape: Shape) -> tuple[int, ...]:

@@ -38,13 +38,14 @@ def _draw(axes: Any, result: Difference) -> None:
     finite = [x.sqnr_db for x in result.layers if math.isfinite(x.sqnr_db)]
     top = max(finite, default=60.0) * 1.1 + 5.0
     steps = range(len(result.layers))
-    shown = [x.sqnr_db if math.isfinite(x.sqnr_db) else top for x in result.layers]
+    shown = [max(-5.0, min(x.sqnr_db, top)) for x in result.layers]
     colours = [
-        _EXACT if x.noise == 0 else _BAD if x.sqnr_db < _GOOD else "#b8ccb0" for x in result.layers
+        _EXACT if x.differing == 0 else _BAD if x.sqnr_db < _GOOD else "#b8ccb0"
+        for x in result.layers
     ]
     axes.bar(steps, shown, color=colours, edgecolor="white", linewidth=0.4)
     for step, layer in zip(steps, result.layers, strict=True):
-        text = "=" if layer.noise == 0 else f"{layer.sqnr_db:.0f}"
+        text = "=" if layer.differing == 0 else f"{layer.sqnr_db:.0f}"
         axes.text(step, max(shown[step], 0), text, ha="center", va="bottom", fontsize=6)
     axes.axhline(_GOOD, color="#404040", linewidth=0.6, linestyle=":")
     names = [f"{i} {short_name(x.node, 24)}" for i, x in enumerate(result.layers)]

@@ -12,7 +12,7 @@ from ..codegen.report import read_report
 from ..errors import CompileError
 from ..frontend.onnx_import import import_model
 from ..ir.dtypes import Array, DType
-from ..ir.graph import Graph, Node
+from ..ir.graph import Graph, Node, Value
 from ..ir.interpret import trace
 from ..quant.arithmetic import dequantize_array
 from ..quant.samples import load_samples
@@ -29,11 +29,13 @@ Layers = Iterator[tuple[Node, tuple[Array, ...]]]
 
 @dataclass(frozen=True)
 class Side:
-    """label: as the user named it. layers: every node of the graph with its outputs, per sample."""
+    """label: as the user named it. inputs: of a sample, in reals, float64. layers: every node of
+    the graph with its outputs, per sample."""
 
     label: str
     graph: Graph
     samples: int
+    inputs: Callable[[int], list[Array]]
     layers: Callable[[int], Layers]
 
 
@@ -65,14 +67,25 @@ def open_side(text: str, inputs: Path | None, limit: int, bind: Mapping[str, int
 
 def real_values(node: Node, index: int, array: Array) -> Array:
     """An output of a node as float64; int8 dequantised."""
-    type_ = node.outputs[index].type
+    return _real(node.outputs[index], array)
+
+
+def _real(value: Value, array: Array) -> Array:
+    type_ = value.type
     if type_.quant is not None and type_.dtype is not DType.FLOAT32:
         return dequantize_array(array, type_).astype(np.float64)
     return array.astype(np.float64)
 
 
 def _oracle(label: str, graph: Graph, arrays: list[Array]) -> Side:
-    return Side(label, graph, len(arrays[0]), lambda i: trace(graph, [a[i] for a in arrays]))
+    return _side(label, graph, arrays, lambda i: trace(graph, [a[i] for a in arrays]))
+
+
+def _side(label: str, graph: Graph, arrays: list[Array], layers: Callable[[int], Layers]) -> Side:
+    def inputs(sample: int) -> list[Array]:
+        return [_real(v, a[sample]) for v, a in zip(graph.inputs, arrays, strict=True)]
+
+    return Side(label, graph, len(arrays[0]), inputs, layers)
 
 
 def _project_side(
@@ -89,7 +102,7 @@ def _project_side(
     if not on_device:
         return _oracle(label, graph, arrays)
     build(project.folder, project.board, trace=True)
-    return Side(label, graph, len(arrays[0]), lambda i: _on_device(project, [a[i] for a in arrays]))
+    return _side(label, graph, arrays, lambda i: _on_device(project, [a[i] for a in arrays]))
 
 
 def _on_device(project: Project, arrays: list[Array]) -> Layers:

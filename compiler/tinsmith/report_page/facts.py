@@ -93,7 +93,7 @@ def add_errors(facts: Facts, folder: Path, model: Path, inputs: Path, samples: i
     quantised = open_side(f"{folder}:{ORACLE}", inputs, samples, {})
     errors = {
         layer.node: LayerError(
-            layer.sqnr_db if layer.noise else None, layer.max_error, layer.mean_error
+            layer.sqnr_db if layer.differing else None, layer.max_error, layer.mean_error
         )
         for layer in difference(exact, quantised).layers
     }
