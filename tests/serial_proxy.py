@@ -50,10 +50,22 @@ class SlowLine:
     baud: int
     free_at: float = 0.0
 
-    def wait(self, count: int) -> None:
+    def take(self, end: socket.socket) -> bytes | None:
+        """The next piece, when the line has carried it. None when nothing came; empty when the
+        other side has left. A piece that waited in a queue starts where the last one ended."""
+        try:
+            queued = bool(select.select([end], [], [], 0)[0])
+            if not queued and not select.select([end], [], [], 0.05)[0]:
+                return None
+            data = end.recv(_PIECE)
+        except (OSError, ValueError):
+            return b""
         if self.baud:
-            self.free_at = max(self.free_at, time.monotonic()) + count * 10 / self.baud
+            now = time.monotonic()
+            start = max(self.free_at, now - 0.05 if queued else now)
+            self.free_at = start + len(data) * 10 / self.baud
             time.sleep(max(0.0, self.free_at - time.monotonic()))
+        return data
 
 
 @dataclass
@@ -110,22 +122,20 @@ class Proxy:
                     self._host = self._server.accept()[0]
                     self._host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 continue
-            data = _take(host)
+            data = line.take(host)
             if data is None:
                 continue
             if not data:
                 self._host = None
                 continue
-            line.wait(len(data))
             _send(lambda: self._board, self.faults.spoil(data, rng))
 
     def _to_host(self) -> None:
         line, rng = SlowLine(self.baud), random.Random(self.seed + 1)
         while not self._stop.is_set():
-            data = _take(self._board)
+            data = line.take(self._board)
             if not data:
                 continue
-            line.wait(len(data))
             host = self._host
             if host is not None:
                 _send(lambda host=host: host, self.faults.spoil(data, rng))
@@ -146,14 +156,6 @@ class Proxy:
         if self._host is not None:
             self._host.close()
         self._server.close()
-
-
-def _take(end: socket.socket) -> bytes | None:
-    """None when nothing came; empty when the other side has left."""
-    try:
-        return end.recv(_PIECE) if select.select([end], [], [], 0.05)[0] else None
-    except (OSError, ValueError):
-        return b""
 
 
 def _send(end: Callable[[], socket.socket], data: bytes) -> None:

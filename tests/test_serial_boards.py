@@ -79,9 +79,12 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("board", WITH_UART)
 def test_every_uart(board: str, tmp_path: Path) -> None:
+    """Two sessions: the second finds the firmware started again."""
     folder = _build(tmp_path, board)
-    with using_port("qemu") as port:
+    with proxy(emulator(folder, board)) as line, using_port(line.url) as port:
         assert verify(folder).ok
+        assert verify(folder).ok
+        assert line.boots == 1
     assert port is not None
     assert port.statistics.traffic.damaged == 0
 
@@ -200,8 +203,9 @@ def test_a_training_run_is_the_simulators_bit_for_bit(learning: Path) -> None:
         using_port(line.url, 921_600) as port,
     ):
         result = train_project(training, rows, labels, 0.01)
-        store = DeviceStore(training)
-        store.erase()
+    store = DeviceStore(training)
+    store.erase()
+    with using_port("qemu"):
         assert store.commit(result.state).counter == 1
         state, counter = store.load()
         delta = store.export_delta(result.state)

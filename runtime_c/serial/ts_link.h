@@ -12,7 +12,7 @@
 #define TS_LINK_VERSION 1
 
 #ifndef TS_LINK_PAYLOAD
-#define TS_LINK_PAYLOAD 256u /* bytes of the longest payload, either way */
+#define TS_LINK_PAYLOAD 512u /* bytes of the longest payload, either way */
 #endif
 
 enum { TS_LINK_IDENTITY_BYTES = 20 };
