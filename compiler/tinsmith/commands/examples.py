@@ -26,7 +26,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "package out --kind zephyr --kind arduino --package-version 2.1.0 -o dist",
     ),
     "protect": (
-        "protect out --new-secret root.key",
+        "protect --new-secret root.key",
         "protect out --secret root.key --device sensor-17 --trust withhold -o sensor-17",
     ),
     "seal": ("seal sensor-17 --image app.elf",),
