@@ -6,7 +6,9 @@ Long: what happens on a line, for every command, on shared builds.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -294,3 +296,19 @@ def test_what_compile_refuses(case: str, tmp_path: Path) -> None:
     done = _cli(*argv, "--calibrate", model / "calibration.npz", *options)
     assert done.exit_code == 2
     assert text in done.output
+
+
+def test_a_pseudo_terminal_is_a_port(project: Path) -> None:
+    """As a USB adapter is: opened by its path, at a rate."""
+    argv = emulator(project, BOARD)
+    argv[argv.index("-serial") + 1] = "pty"
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as qemu:
+        assert qemu.stdout is not None
+        path = next(
+            found[0] for line in qemu.stdout if (found := re.search(r"/dev/pts/\d+", str(line)))
+        )
+        try:
+            with using_port(path, 115_200):
+                assert verify(project).ok
+        finally:
+            qemu.kill()
