@@ -33,29 +33,43 @@ static inline void ts_store_u32(int8_t *p, uint32_t word)
 #define TS_KEEP(word) (void)(word)
 #endif
 
+/* Where words must be aligned: reading them byte by byte costs more than bytes do. */
+#if (defined(__arm__) && !defined(__ARM_FEATURE_UNALIGNED)) || defined(__riscv)
+#define TS_WORDS_MUST_BE_ALIGNED 1
+#define TS_ALIGNED(pointer) __builtin_assume_aligned(pointer, 4)
+#else
+#define TS_WORDS_MUST_BE_ALIGNED 0
+#define TS_ALIGNED(pointer) (pointer)
+#endif
+
 /* Copies forward, 16 bytes at a time; the regions may overlap when `to` is before `from`. */
 static inline void ts_copy_s8(int8_t *to, const int8_t *from, int32_t bytes)
 {
     int32_t i = 0;
+#if TS_WORDS_MUST_BE_ALIGNED
+    const int32_t words = (((uintptr_t)to | (uintptr_t)from) & 3) == 0 ? bytes : 0;
+#else
+    const int32_t words = bytes;
+#endif
 #if defined(__ARM_FEATURE_MVE)
-    for (; i + 16 <= bytes; i += 16) {
+    for (; i + 16 <= words; i += 16) {
         vstrbq_s8(to + i, vldrbq_s8(from + i));
     }
 #else
-    for (; i + 16 <= bytes; i += 16) {
-        uint32_t a = ts_load_u32(from + i), b = ts_load_u32(from + i + 4);
-        uint32_t c = ts_load_u32(from + i + 8), d = ts_load_u32(from + i + 12);
+    for (; i + 16 <= words; i += 16) {
+        uint32_t a = ts_load_u32(TS_ALIGNED(from + i)), b = ts_load_u32(TS_ALIGNED(from + i + 4));
+        uint32_t c = ts_load_u32(TS_ALIGNED(from + i + 8)), d = ts_load_u32(TS_ALIGNED(from + i + 12));
         TS_KEEP(a);
-        ts_store_u32(to + i, a);
-        ts_store_u32(to + i + 4, b);
-        ts_store_u32(to + i + 8, c);
-        ts_store_u32(to + i + 12, d);
+        ts_store_u32(TS_ALIGNED(to + i), a);
+        ts_store_u32(TS_ALIGNED(to + i + 4), b);
+        ts_store_u32(TS_ALIGNED(to + i + 8), c);
+        ts_store_u32(TS_ALIGNED(to + i + 12), d);
     }
 #endif
-    for (; i + 4 <= bytes; i += 4) {
-        uint32_t word = ts_load_u32(from + i);
+    for (; i + 4 <= words; i += 4) {
+        uint32_t word = ts_load_u32(TS_ALIGNED(from + i));
         TS_KEEP(word);
-        ts_store_u32(to + i, word);
+        ts_store_u32(TS_ALIGNED(to + i), word);
     }
     for (; i < bytes; ++i) {
         uint32_t byte = (uint8_t)from[i];

@@ -82,17 +82,69 @@ static void conv2d_gemm_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
                 int32_t sum12 = start[o + 2];
                 int32_t sum03 = start[o + 3];
                 int32_t sum13 = start[o + 3];
-                for (int32_t k = 0; k < 27; ++k, weights += 4) {
-                    const int32_t v0 = x0[k];
-                    const int32_t v1 = x1[k];
-                    sum00 += v0 * weights[0];
-                    sum10 += v1 * weights[0];
-                    sum01 += v0 * weights[1];
-                    sum11 += v1 * weights[1];
-                    sum02 += v0 * weights[2];
-                    sum12 += v1 * weights[2];
-                    sum03 += v0 * weights[3];
-                    sum13 += v1 * weights[3];
+                for (int32_t k = 0; k < 24; k += 4, weights += 16) {
+                    {
+                        const int32_t v0 = x0[k];
+                        const int32_t v1 = x1[k];
+                        sum00 += v0 * weights[0];
+                        sum10 += v1 * weights[0];
+                        sum01 += v0 * weights[1];
+                        sum11 += v1 * weights[1];
+                        sum02 += v0 * weights[2];
+                        sum12 += v1 * weights[2];
+                        sum03 += v0 * weights[3];
+                        sum13 += v1 * weights[3];
+                    }
+                    {
+                        const int32_t v0 = x0[k + 1];
+                        const int32_t v1 = x1[k + 1];
+                        sum00 += v0 * weights[4];
+                        sum10 += v1 * weights[4];
+                        sum01 += v0 * weights[5];
+                        sum11 += v1 * weights[5];
+                        sum02 += v0 * weights[6];
+                        sum12 += v1 * weights[6];
+                        sum03 += v0 * weights[7];
+                        sum13 += v1 * weights[7];
+                    }
+                    {
+                        const int32_t v0 = x0[k + 2];
+                        const int32_t v1 = x1[k + 2];
+                        sum00 += v0 * weights[8];
+                        sum10 += v1 * weights[8];
+                        sum01 += v0 * weights[9];
+                        sum11 += v1 * weights[9];
+                        sum02 += v0 * weights[10];
+                        sum12 += v1 * weights[10];
+                        sum03 += v0 * weights[11];
+                        sum13 += v1 * weights[11];
+                    }
+                    {
+                        const int32_t v0 = x0[k + 3];
+                        const int32_t v1 = x1[k + 3];
+                        sum00 += v0 * weights[12];
+                        sum10 += v1 * weights[12];
+                        sum01 += v0 * weights[13];
+                        sum11 += v1 * weights[13];
+                        sum02 += v0 * weights[14];
+                        sum12 += v1 * weights[14];
+                        sum03 += v0 * weights[15];
+                        sum13 += v1 * weights[15];
+                    }
+                }
+                for (int32_t k = 24; k < 27; ++k, weights += 4) {
+                    {
+                        const int32_t v0 = x0[k];
+                        const int32_t v1 = x1[k];
+                        sum00 += v0 * weights[0];
+                        sum10 += v1 * weights[0];
+                        sum01 += v0 * weights[1];
+                        sum11 += v1 * weights[1];
+                        sum02 += v0 * weights[2];
+                        sum12 += v1 * weights[2];
+                        sum03 += v0 * weights[3];
+                        sum13 += v1 * weights[3];
+                    }
                 }
                 y0[o] = conv2d_gemm_s8_output(sum00, scales + 3 * o);
                 y1[o] = conv2d_gemm_s8_output(sum10, scales + 3 * o);
@@ -202,16 +254,18 @@ static void conv2d_gemm_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict 
             int32_t sum03 = start[o + 3];
             int32_t sum13 = start[o + 3];
             for (int32_t k = 0; k < 8; ++k, weights += 4) {
-                const int32_t v0 = x0[k];
-                const int32_t v1 = x1[k];
-                sum00 += v0 * weights[0];
-                sum10 += v1 * weights[0];
-                sum01 += v0 * weights[1];
-                sum11 += v1 * weights[1];
-                sum02 += v0 * weights[2];
-                sum12 += v1 * weights[2];
-                sum03 += v0 * weights[3];
-                sum13 += v1 * weights[3];
+                {
+                    const int32_t v0 = x0[k];
+                    const int32_t v1 = x1[k];
+                    sum00 += v0 * weights[0];
+                    sum10 += v1 * weights[0];
+                    sum01 += v0 * weights[1];
+                    sum11 += v1 * weights[1];
+                    sum02 += v0 * weights[2];
+                    sum12 += v1 * weights[2];
+                    sum03 += v0 * weights[3];
+                    sum13 += v1 * weights[3];
+                }
             }
             y0[o] = conv2d_gemm_s8_2_output(sum00, scales + 3 * o);
             y1[o] = conv2d_gemm_s8_2_output(sum10, scales + 3 * o);
@@ -314,12 +368,14 @@ static void dense_blocked_s8(const int8_t *x, int8_t *y, const int8_t *restrict 
         int32_t sum03 = start[0 + 3];
         int32_t sum04 = start[0 + 4];
         for (int32_t k = 0; k < 64; ++k, weights += 5) {
-            const int32_t v0 = x0[k];
-            sum00 += v0 * weights[0];
-            sum01 += v0 * weights[1];
-            sum02 += v0 * weights[2];
-            sum03 += v0 * weights[3];
-            sum04 += v0 * weights[4];
+            {
+                const int32_t v0 = x0[k];
+                sum00 += v0 * weights[0];
+                sum01 += v0 * weights[1];
+                sum02 += v0 * weights[2];
+                sum03 += v0 * weights[3];
+                sum04 += v0 * weights[4];
+            }
         }
         y0[0] = dense_blocked_s8_output(sum00, scales + 3 * 0);
         y0[0 + 1] = dense_blocked_s8_output(sum01, scales + 3 * 1);
