@@ -114,8 +114,9 @@ def baseline(case: Case, known: dict[str, Any]) -> dict[str, Any]:
     if core in facts.get("instructions", {}):
         name = facts.get("name", "TFLM + CMSIS-NN")
         return {**facts, "engine": name, "instructions": facts["instructions"][core]}
-    if "reference_instructions" in facts:
-        return {"engine": "TFLM reference, M7", "instructions": facts["reference_instructions"]}
+    reference = facts.get("reference_instructions", {})
+    if core in reference:
+        return {"engine": "TFLM reference", "instructions": reference[core]}
     return {}
 
 
