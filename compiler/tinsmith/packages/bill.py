@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from .contents import Contents
+from .contents import Contents, File
 
 LICENCE = "Apache-2.0"
 
@@ -44,7 +43,7 @@ def bill_of_materials(contents: Contents, version: str) -> str:
         "name": "tinsmith-runtime",
         "version": __version__,
         "licenses": _licences(),
-        "components": [_file(n, p) for n, p in files.items() if "runtime" in p.parts],
+        "components": [_file(n, f) for n, f in files.items() if f.runtime],
     }
     code = {
         "bom-ref": "code",
@@ -53,7 +52,7 @@ def bill_of_materials(contents: Contents, version: str) -> str:
         "version": version,
         "licenses": _licences(),
         "properties": _properties({"board": report.board, "target": report.target}),
-        "components": [_file(n, p) for n, p in files.items() if "runtime" not in p.parts],
+        "components": [_file(n, f) for n, f in files.items() if not f.runtime],
     }
     tool = {"type": "application", "name": "tinsmith", "version": __version__}
     bill: dict[str, Any] = {
@@ -93,6 +92,6 @@ def _hashes(digest: str) -> list[dict[str, str]]:
     return [{"alg": "SHA-256", "content": digest}]
 
 
-def _file(name: str, path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+def _file(name: str, file: File) -> dict[str, Any]:
+    digest = hashlib.sha256(file.data).hexdigest()
     return {"bom-ref": f"file:{name}", "type": "file", "name": name, "hashes": _hashes(digest)}

@@ -88,10 +88,10 @@ def _clear(out: Path) -> None:
 
 def _write(contents: Contents, kind: Kind, out: Path, version: str, url: str) -> None:
     for root, files in ((kind.include, contents.headers), (kind.source, contents.sources)):
-        for name, path in files.items():
+        for name, file in files.items():
             copy = out / root / name
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+            copy.write_bytes(file.data)
     view = {
         "kind": kind,
         "name": contents.name,
@@ -109,6 +109,7 @@ def _write(contents: Contents, kind: Kind, out: Path, version: str, url: str) ->
         "core_flags": contents.core_flags,
         "code_flags": contents.code_flags,
         "needs_math": contents.needs_math,
+        "needs_fpu": contents.needs_fpu,
         "cores": _cores(contents),
     }
     for name, template in {**COMMON, **kind.files}.items():
