@@ -19,6 +19,7 @@ from .commands import (
     device,
     diff,
     flash,
+    lab,
     package,
     profile,
     protect,
@@ -141,6 +142,7 @@ _command()(protect.authorize)
 _command()(protect.images)
 _command()(attack.attack)
 _command()(flash.flash)
+_command()(lab.lab)
 _command()(device.run)
 _command()(device.bench)
 _command()(profile.profile)

@@ -62,14 +62,14 @@ def read_builds(path: Path) -> dict[str, Build]:
     Keys outside of tables hold for every `[build.NAME]`; without any there is one build, named
     after its model. Raises BadInput with the key and what is known.
     """
-    data = _parsed(path)
+    data = read_toml(path, _EXAMPLE)
     tables = data.pop("build", {})
     if not isinstance(tables, dict) or any(not isinstance(t, dict) for t in tables.values()):
         raise BadInput(f"{path}: `build` is no table of tables", expected="[build.NAME]")
     named = cast("Mapping[str, Mapping[str, Any]]", tables)
     if not named:
         named = {Path(str(data.get("model", "model"))).stem: {}}
-    return {name: _build(path, name, {**data, **own}) for name, own in named.items()}
+    return {name: read_build(path, name, {**data, **own}) for name, own in named.items()}
 
 
 def run_build(build: Build, **extra: Any) -> CompiledProject:
@@ -85,34 +85,37 @@ def run_build(build: Build, **extra: Any) -> CompiledProject:
     return compile_model(build.model, trust=trust, **options, **extra)
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, example: str) -> dict[str, Any]:
+    """A TOML file; `example`: the least there is to it. Raises BadInput when it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(
-            f"{path} does not exist", expected=f"a project file, at least\n{_EXAMPLE}"
+            f"{path} does not exist", expected=f"a file with at least\n{example}"
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}", expected="a TOML file") from error
 
 
-def _build(path: Path, name: str, data: dict[str, Any]) -> Build:
+def read_build(path: Path, name: str, data: dict[str, Any], kind: str = "build") -> Build:
+    """One entry of a file, its paths made absolute; kind: what messages call it. Raises BadInput
+    with the key and what is known."""
     known = [f.encode_name for f in msgspec.structs.fields(Build)]
     for key in data:
         if key not in known:
             near = get_close_matches(key, known, 1)
             raise BadInput(
-                f"{path}: build {name} has a key {key!r}",
+                f"{path}: {kind} {name} has a key {key!r}",
                 expected=f"one of {', '.join(known)}",
                 hint=f"perhaps {near[0]!r}" if near else None,
             )
     try:
         build = msgspec.convert(data, Build)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{path}: build {name}: {error}") from error
+        raise BadInput(f"{path}: {kind} {name}: {error}") from error
     if build.trust is None and (build.trust_cut is not None or build.quota is not None):
         raise BadInput(
-            f"{path}: build {name}: trust-cut and quota are of a protected model",
+            f"{path}: {kind} {name}: trust-cut and quota are of a protected model",
             hint="give trust, too",
         )
     build.out = build.out or f"build/{name}"

@@ -41,6 +41,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "flash out --probe 066CFF575251717867 --dry-run",
         "flash out --labgrid nucleo-l4 --coordinator lab:20408",
     ),
+    "lab": ("lab nightly.toml", "lab nightly.toml --jobs 4 --fresh -o out/nightly"),
     "run": ("run out --input samples.npz --output answers.npz --float",),
     "bench": (
         "bench out --layers",
