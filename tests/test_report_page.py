@@ -166,6 +166,33 @@ def test_two_builds_are_compared(builds: tuple[Path, Path]) -> None:
     assert re.search(r"flash, bytes .* -[\d,]+ \(-\d", result.stdout)
 
 
+def test_stripes_are_compared_as_their_layer(builds: tuple[Path, Path]) -> None:
+    """A layer in stripes has the MACs of all of them, its constants once."""
+    whole = collect(builds[0], measure=False)
+    nodes = list(whole.report.nodes)
+    index = next(i for i, n in enumerate(nodes) if n.op == "conv2d")
+    layer = nodes[index]
+    change = msgspec.structs.replace
+    stripes = [
+        change(layer, name=f"{layer.name}.rows{end}", macs=layer.macs // 2) for end in ("", ".1")
+    ]
+    joined = change(layer, op="concat", kernel="", macs=0, bytes=0)
+    nodes[index : index + 1] = [*stripes, joined]
+    striped = change(whole, report=change(whole.report, nodes=tuple(nodes)))
+    layers = {x.name: x for x in compare(whole, striped).layers}
+    same = layers[layer.name]
+    assert (same.macs.delta, same.bytes.delta, same.kernels[0]) == (0, 0, same.kernels[1])
+    assert layers[f"{layer.name} (joined)"].kernels == (None, "")
+    assert len(layers) == len(whole.report.nodes) + 1
+
+
+def test_a_folder_has_a_name(builds: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(builds[0])
+    facts = collect(Path(), measure=False)
+    assert facts.folder == "fast"
+    assert "<h1>fast (A) → fast (B)</h1>" in render_page(facts, facts)
+
+
 def test_a_board_that_cannot_run_is_said_so(tmp_path: Path) -> None:
     model = paths.GRAPHS / "digits_autoencoder" / "model.onnx"
     samples = model.with_name("calibration.npz")
@@ -185,7 +212,22 @@ def test_no_project_no_page(tmp_path: Path) -> None:
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_a_browser_runs_it_without_complaint(builds: tuple[Path, Path], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    page.write_text(render_page(*(collect(b, measure=False) for b in builds)))
+    text = render_page(*(collect(b, measure=False) for b in builds))
+    keys = """<script>
+    const heads = document.querySelectorAll("#tablea0 th");
+    const press = (h, key) => h.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+    const column = n => [...document.querySelectorAll(`#tablea0 tbody tr:not([hidden])`)]
+      .map(r => r.cells[n].textContent.replace(/,/g, ""));
+    press(heads[6], "Enter");
+    document.body.dataset.down = column(6).join(" ");
+    press(heads[6], " ");
+    document.body.dataset.up = column(6).join(" ");
+    const filter = document.querySelector("input[data-table=tablea0]");
+    filter.value = "CONV2D";
+    filter.dispatchEvent(new Event("input"));
+    document.body.dataset.ops = column(2).join(" ");
+    </script></body>"""
+    page.write_text(text.replace("</body>", keys))
     flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --enable-logging"
     done = subprocess.run(
         ["chromium", *flags.split(), "--v=0", f"--user-data-dir={tmp_path / 'u'}",
@@ -194,3 +236,9 @@ def test_a_browser_runs_it_without_complaint(builds: tuple[Path, Path], tmp_path
     )  # fmt: skip
     assert 'class="sortable"' in done.stdout
     assert "CONSOLE" not in done.stderr
+    found = dict(re.findall(r'data-(down|up|ops)="([^"]*)"', done.stdout))
+    constants = [int(c or 0) for c in found["down"].split(" ")]
+    assert constants == sorted(constants, reverse=True)
+    assert constants[0] > constants[-1]
+    assert [int(c or 0) for c in found["up"].split(" ")] == constants[::-1]
+    assert set(found["ops"].split()) == {"conv2d"}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import msgspec
 
 from ..plan.model import short_name
 from .facts import Facts
 
+_STRIPE = ".rows"  # in the names of a layer's stripes
+_COPIES = ("slice", "concat")
 FIGURES: tuple[tuple[str, str], ...] = (
     ("flash_bytes", "flash, bytes"),
     ("model_flash_bytes", "of it the model"),
@@ -102,23 +105,50 @@ def _figure(facts: Facts, key: str) -> float | None:
 
 
 def _layers(before: Facts, after: Facts, *, measured: bool) -> Iterator[LayerChange]:
-    sides = []
-    for facts in (before, after):
-        costs = [layer.cost for layer in facts.layers] if measured else []
-        costs = costs or [None] * len(facts.report.nodes)
-        sides.append({n.name: (n, c) for n, c in zip(facts.report.nodes, costs, strict=True)})
+    sides = [_merged(facts, measured=measured) for facts in (before, after)]
     for name in dict.fromkeys([*sides[0], *sides[1]]):
-        (a, cost_a), (b, cost_b) = (side.get(name, (None, None)) for side in sides)
+        a, b = (side.get(name) for side in sides)
         some = a or b
         assert some is not None
         yield LayerChange(
             name,
             some.op,
-            (a.kernel if a else None, b.kernel if b else None),
+            (" + ".join(a.kernels) if a else None, " + ".join(b.kernels) if b else None),
             Change("MACs", a.macs if a else None, b.macs if b else None),
             Change("bytes", a.bytes if a else None, b.bytes if b else None),
-            Change("cost", cost_a, cost_b),
+            Change("cost", a.cost if a else None, b.cost if b else None),
         )
+
+
+@dataclass
+class _Layer:
+    """A node, or all stripes of one: `bytes` once, as they read the same constants."""
+
+    op: str
+    kernels: dict[str, None]
+    macs: int = 0
+    bytes: int = 0
+    cost: float | None = None
+
+
+def _merged(facts: Facts, *, measured: bool) -> dict[str, _Layer]:
+    """The layers by name; the stripes of a layer stand under the name that it has as a whole."""
+    costs = [layer.cost for layer in facts.layers] if measured else []
+    costs = costs or [None] * len(facts.report.nodes)
+    found: dict[str, _Layer] = {}
+    for node, cost in zip(facts.report.nodes, costs, strict=True):
+        name, stripe, _ = node.name.partition(_STRIPE)
+        if stripe and node.op in _COPIES:
+            name = f"{name} (rows)"
+        elif not stripe and name in found:
+            name = f"{name} (joined)"  # puts the stripes together
+        layer = found.setdefault(name, _Layer(node.op, {}))
+        layer.kernels[node.kernel] = None
+        layer.macs += node.macs
+        layer.bytes = max(layer.bytes, node.bytes)
+        if cost is not None:
+            layer.cost = (layer.cost or 0.0) + cost
+    return found
 
 
 def _cells(change: Change, label: str = "") -> tuple[str, str, str, str]:

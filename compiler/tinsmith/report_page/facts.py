@@ -66,18 +66,20 @@ def collect(folder: Path, *, measure: bool) -> Facts:
     """
     report = read_report(folder)
     if not measure:
-        return Facts(folder=folder.name, report=report, unmeasured="measuring was not asked for")
+        return Facts(
+            folder=folder.resolve().name, report=report, unmeasured="measuring was not asked for"
+        )
     try:
         report = bench(folder)
         layers = profile_layers(folder)
     except (MissingTool, DoesNotFit) as error:
-        return Facts(folder=folder.name, report=report, unmeasured=error.message)
+        return Facts(folder=folder.resolve().name, report=report, unmeasured=error.message)
     except CompileError as error:
         if error.exit_code == 1:  # a wrong result is not a missing measurement
             raise
-        return Facts(folder=folder.name, report=report, unmeasured=error.message)
+        return Facts(folder=folder.resolve().name, report=report, unmeasured=error.message)
     return Facts(
-        folder=folder.name,
+        folder=folder.resolve().name,
         report=report,
         layers=tuple(_cost(layer) for layer in layers),
         cost_unit=unit(layers),

@@ -72,7 +72,11 @@ def render_page(facts: Facts, other: Facts | None = None) -> str:
 
 
 def _names(facts: Facts, other: Facts | None) -> tuple[str, ...]:
-    return (facts.folder,) if other is None else (facts.folder, other.folder)
+    if other is None:
+        return (facts.folder,)
+    if facts.folder == other.folder:
+        return f"{facts.folder} (A)", f"{other.folder} (B)"
+    return facts.folder, other.folder
 
 
 def _build(facts: Facts, key: str) -> Build:
