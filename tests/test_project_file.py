@@ -152,3 +152,13 @@ def test_examples_are_commands(line: str) -> None:
 def test_an_example_with_an_unknown_option_would_fail() -> None:
     with pytest.raises(Exception, match="No such option"):
         COMMANDS["report"].make_context("report", ["out", "--no-such"])
+
+
+def test_two_builds_do_not_share_a_folder(tmp_path: Path) -> None:
+    """An `out` outside of the tables holds for all of them: the last would replace the others."""
+    path = tmp_path / "tinsmith.toml"
+    path.write_text(
+        'model = "m.onnx"\nout = "here"\n[build.a]\nboard = "host"\n[build.b]\nboard = "host"\n'
+    )
+    with pytest.raises(BadInput, match="builds a and b both write"):
+        read_builds(path)

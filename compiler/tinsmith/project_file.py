@@ -69,7 +69,17 @@ def read_builds(path: Path) -> dict[str, Build]:
     named = cast("Mapping[str, Mapping[str, Any]]", tables)
     if not named:
         named = {Path(str(data.get("model", "model"))).stem: {}}
-    return {name: read_build(path, name, {**data, **own}) for name, own in named.items()}
+    builds = {name: read_build(path, name, {**data, **own}) for name, own in named.items()}
+    folders: dict[Path, str] = {}
+    for name, build in builds.items():
+        other = folders.setdefault(Path(build.out).resolve(), name)
+        if other != name:
+            raise BadInput(
+                f"{path}: builds {other} and {name} both write {build.out}",
+                expected="a folder of its own for each",
+                hint="`out` belongs into the tables, or leave it out",
+            )
+    return builds
 
 
 def run_build(build: Build, **extra: Any) -> CompiledProject:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..codegen.report import read_report
-from ..errors import BadInput
+from ..errors import BadInput, CompileError
 from ..project_file import FILE, Build, read_builds, run_build
 from ..report_page.facts import collect
 from ..report_page.page import render_page
@@ -63,5 +63,9 @@ def _one(name: str, entry: Build) -> int | None:
     if entry.report:
         with progress(f"measuring {name}"):
             page = render_page(collect(project.folder, measure=True))
-        (project.folder / "report.html").write_text(page, encoding="utf-8")
+        path = project.folder / "report.html"
+        try:
+            path.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise CompileError(f"cannot write {path}: {error.strerror}") from error
     return count
