@@ -188,7 +188,7 @@ static void conv2d_depthwise_s8(const int8_t *x, int8_t *y, const int8_t *restri
     int8_t *lines = (int8_t *)(void *)scratch;
     for (int32_t row = 0; row < 4; ++row, y += 32) {
         conv2d_depthwise_s8_lines(x, row * 1 - 1, lines);
-        for (int32_t column = 0; column < 4; column += 2) {
+        for (int32_t column = 0; column < 4; column += 4) {
             const int32_t first = column;
             const int8_t *input = lines + first * 8;
             const int8_t *f = w;
@@ -197,27 +197,82 @@ static void conv2d_depthwise_s8(const int8_t *x, int8_t *y, const int8_t *restri
                 const int8_t *p = input + c;
                 int32_t sum0 = bias[c];
                 int32_t sum1 = bias[c];
-                sum0 += p[0] * f[0];
-                sum1 += p[8] * f[0];
-                sum0 += p[8] * f[1];
-                sum1 += p[16] * f[1];
-                sum0 += p[16] * f[2];
-                sum1 += p[24] * f[2];
-                sum0 += p[48] * f[3];
-                sum1 += p[56] * f[3];
-                sum0 += p[56] * f[4];
-                sum1 += p[64] * f[4];
-                sum0 += p[64] * f[5];
-                sum1 += p[72] * f[5];
-                sum0 += p[96] * f[6];
-                sum1 += p[104] * f[6];
-                sum0 += p[104] * f[7];
-                sum1 += p[112] * f[7];
-                sum0 += p[112] * f[8];
-                sum1 += p[120] * f[8];
+                int32_t sum2 = bias[c];
+                int32_t sum3 = bias[c];
+                {
+                    const int32_t f0 = f[0];
+                    const int32_t f1 = f[1];
+                    const int32_t f2 = f[2];
+                    const int32_t v0 = p[0];
+                    sum0 += v0 * f0;
+                    const int32_t v1 = p[8];
+                    sum0 += v1 * f1;
+                    sum1 += v1 * f0;
+                    const int32_t v2 = p[16];
+                    sum0 += v2 * f2;
+                    sum1 += v2 * f1;
+                    sum2 += v2 * f0;
+                    const int32_t v3 = p[24];
+                    sum1 += v3 * f2;
+                    sum2 += v3 * f1;
+                    sum3 += v3 * f0;
+                    const int32_t v4 = p[32];
+                    sum2 += v4 * f2;
+                    sum3 += v4 * f1;
+                    const int32_t v5 = p[40];
+                    sum3 += v5 * f2;
+                }
+                {
+                    const int32_t f0 = f[3];
+                    const int32_t f1 = f[4];
+                    const int32_t f2 = f[5];
+                    const int32_t v0 = p[48];
+                    sum0 += v0 * f0;
+                    const int32_t v1 = p[56];
+                    sum0 += v1 * f1;
+                    sum1 += v1 * f0;
+                    const int32_t v2 = p[64];
+                    sum0 += v2 * f2;
+                    sum1 += v2 * f1;
+                    sum2 += v2 * f0;
+                    const int32_t v3 = p[72];
+                    sum1 += v3 * f2;
+                    sum2 += v3 * f1;
+                    sum3 += v3 * f0;
+                    const int32_t v4 = p[80];
+                    sum2 += v4 * f2;
+                    sum3 += v4 * f1;
+                    const int32_t v5 = p[88];
+                    sum3 += v5 * f2;
+                }
+                {
+                    const int32_t f0 = f[6];
+                    const int32_t f1 = f[7];
+                    const int32_t f2 = f[8];
+                    const int32_t v0 = p[96];
+                    sum0 += v0 * f0;
+                    const int32_t v1 = p[104];
+                    sum0 += v1 * f1;
+                    sum1 += v1 * f0;
+                    const int32_t v2 = p[112];
+                    sum0 += v2 * f2;
+                    sum1 += v2 * f1;
+                    sum2 += v2 * f0;
+                    const int32_t v3 = p[120];
+                    sum1 += v3 * f2;
+                    sum2 += v3 * f1;
+                    sum3 += v3 * f0;
+                    const int32_t v4 = p[128];
+                    sum2 += v4 * f2;
+                    sum3 += v4 * f1;
+                    const int32_t v5 = p[136];
+                    sum3 += v5 * f2;
+                }
                 f += 9;
                 out[c] = conv2d_depthwise_s8_output(sum0, rescale + 3 * c);
                 out[c + 8] = conv2d_depthwise_s8_output(sum1, rescale + 3 * c);
+                out[c + 16] = conv2d_depthwise_s8_output(sum2, rescale + 3 * c);
+                out[c + 24] = conv2d_depthwise_s8_output(sum3, rescale + 3 * c);
             }
         }
     }

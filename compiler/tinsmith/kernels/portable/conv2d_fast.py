@@ -14,6 +14,7 @@ from . import _tile
 from .conv2d import view
 
 _UNROLLED_TAPS = 25
+_MOST_PIXELS = 5  # with three taps and a pointer or two, what a Cortex-M3 has registers for
 
 
 def gemm_applies(node: Node, graph: Graph) -> bool:
@@ -57,8 +58,13 @@ def depthwise_view(node: Node, graph: Graph) -> Mapping[str, Any]:
 
 
 def depthwise_lines(node: Node) -> dict[str, Any]:
-    """A line is one padded input row; `copied_elements` of it come from the input."""
+    """A line is one padded input row; `copied_elements` of it come from the input.
+
+    columns: of a line, from the first of `count` pixels on, with the pairs (pixel, tap) that
+    read it.
+    """
     g = conv_geometry(node)
+    count = _pixels_at_once(g)
     left = g.pad_left * g.in_c
     line = _line_elements(g)
     return {
@@ -66,7 +72,29 @@ def depthwise_lines(node: Node) -> dict[str, Any]:
         "left_elements": left,
         "copied_elements": min(g.in_w * g.in_c, line - left),
         "unrolled": g.kernel_h * g.kernel_w <= _UNROLLED_TAPS,
+        "count": count,
+        "columns": _columns(g, count),
     }
+
+
+def _columns(g: Geometry, count: int) -> list[tuple[int, list[tuple[int, int]]]]:
+    uses: dict[int, list[tuple[int, int]]] = {}
+    for pixel in range(count):
+        for tap in range(g.kernel_w):
+            uses.setdefault(pixel * g.stride_w + tap * g.dilation_w, []).append((pixel, tap))
+    return sorted(uses.items())
+
+
+def _pixels_at_once(g: Geometry) -> int:
+    """As many as cost the least: of those left over at the end of a row some are done again."""
+    most = _MOST_PIXELS if g.kernel_w <= _MOST_PIXELS - 2 else 2
+
+    def cost(count: int) -> int:
+        inputs, taps = len(_columns(g, count)), g.kernel_w
+        block = g.kernel_h * (inputs + taps + count * taps) + 8 * count + 10
+        return -(-g.out_w // count) * block
+
+    return min(range(1, min(most, g.out_w) + 1), key=cost)
 
 
 def depthwise_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
