@@ -21,6 +21,7 @@ from tinsmith.errors import CompileError
 from tinsmith.lab.connection import Connection, LabUnavailable
 from tinsmith.lab.place import Debugger, held, reaching
 from tinsmith.runner.compare import verify
+from tinsmith.serial_link.line import SerialPort
 
 from .serial_proxy import emulator, proxy
 
@@ -172,3 +173,19 @@ def test_refused(lab: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
         reaching("qemu", place="m4").__enter__()
     with pytest.raises(CompileError, match="is of --labgrid"):
         reaching(None, coordinator="x").__enter__()
+
+
+def test_a_line_is_negotiated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyserial, unlike labgrid's fork of it, asks for all settings again when the timeout changes."""
+
+    class Fixed:
+        in_waiting = 0
+
+        def __setattr__(self, name: str, value: object) -> None:
+            raise AssertionError(f"{name} was changed")
+
+        def read(self, size: int) -> bytes:
+            return b""
+
+    monkeypatch.setattr("serial.serial_for_url", lambda name, **settings: Fixed())
+    assert SerialPort("rfc2217://bench:4000", 9600).read(0.01) == b""

@@ -20,6 +20,7 @@ from ..toolchain.programs import tail
 _REOPEN_SECONDS = 10.0
 _RETRY_SECONDS = 0.2
 _MOST = 4096  # bytes that are read at once
+_TICK_SECONDS = 0.05
 
 
 class NoAnswer(CompileError):
@@ -50,10 +51,16 @@ class SerialPort:
 
     def __init__(self, name: str, baud: int) -> None:
         self.name, self.baud = name, baud
+        # Over RFC 2217 pyserial negotiates the whole line again with every change of the timeout.
+        self._keeps_timeout = name.startswith("rfc2217:")
         try:
-            self._port = serial.serial_for_url(name, baudrate=baud, timeout=0)
+            self._open()
         except (serial.SerialException, ValueError) as error:
             raise NoAnswer(f"cannot open the port {name}: {error}", hint="see --port") from error
+
+    def _open(self) -> None:
+        timeout = _TICK_SECONDS if self._keeps_timeout else 0
+        self._port = serial.serial_for_url(self.name, baudrate=self.baud, timeout=timeout)
 
     def write(self, data: bytes) -> None:
         try:
@@ -63,6 +70,8 @@ class SerialPort:
 
     def read(self, seconds: float) -> bytes:
         try:
+            if self._keeps_timeout:
+                return self._read_by_ticks(seconds)
             self._port.timeout = seconds
             data: bytes = self._port.read(1)
             if data:
@@ -72,6 +81,13 @@ class SerialPort:
         except (serial.SerialException, OSError):
             self._reopen()
             return b""
+
+    def _read_by_ticks(self, seconds: float) -> bytes:
+        end = time.monotonic() + seconds
+        while True:
+            data: bytes = self._port.read(max(1, min(self._port.in_waiting, _MOST)))
+            if data or time.monotonic() > end:
+                return data
 
     def close(self) -> None:
         with contextlib.suppress(serial.SerialException, OSError):
@@ -83,7 +99,7 @@ class SerialPort:
         while True:
             time.sleep(_RETRY_SECONDS)
             try:
-                self._port = serial.serial_for_url(self.name, baudrate=self.baud, timeout=0)
+                self._open()
                 return
             except (serial.SerialException, OSError) as error:
                 if time.monotonic() > end:
