@@ -12,7 +12,7 @@ from onnx import ModelProto
 from .codegen.program import Program
 from .codegen.project import read_graph, write_network, write_project
 from .codegen.provenance import provenance
-from .codegen.report import Report, add_training, make_report, read_report, write_report
+from .codegen.report import Report, read_report, write_report
 from .codegen.sample import with_sample
 from .codegen.schedule import schedule
 from .codegen.schedule_model import schedule_model
@@ -35,9 +35,9 @@ from .quant.quality import LayerQuality, quality
 from .quant.ranges import Method
 from .quant.samples import Samples, read_samples
 from .recover_accuracy import FineTune, FineTuned, recover_accuracy
+from .toolchain.built_report import built_report
 from .toolchain.compile_c import firmware
-from .toolchain.firmware import Firmware, build_firmware
-from .toolchain.flash_parts import flash_parts
+from .toolchain.firmware import build_firmware
 from .toolchain.harness import with_uart
 from .toolchain.tuned import with_tuned
 from .train.scheme import Scheme, read_scheme
@@ -202,7 +202,7 @@ def compile_model(
             train=program.train.graph if program.train else None,
             harness=harness,
         )
-    report = _report(program, machine, weights_bytes, built, context)
+    report = built_report(program, machine, weights_bytes, built, context)
     report.source = provenance(source, calibrate)
     report.optimize, report.pinned_kernels = aim.objective, dict(aim.pins)
     write_report(folder, report)
@@ -272,40 +272,3 @@ def _draw(folder: Path, program: Program, ram_budget: int | None, board: Board) 
             budget = ram_budget - board.stack_bytes if ram_budget else None
             title = f"{program.c_name}{what}"
             draw_arena(folder, part.plan, budget=budget, title=title, stem=stem)
-
-
-def _report(
-    program: Program, board: Board, weights_bytes: int, built: Firmware, context: PassContext
-) -> Report:
-    """What the compiler knows, with the sizes of the linked ELF."""
-    report = make_report(
-        program.graph,
-        program.calls,
-        program.plan,
-        board=board.name,
-        target=board.target.name,
-        c_name=program.c_name,
-        weights_bytes=weights_bytes,
-        notes=context.notes,
-    )
-    removed = context.facts.get(fold_constant_channels.NAME)
-    if removed is not None:
-        report.removed_channels = removed.channels
-        report.removed_macs = removed.macs
-        report.removed_weight_bytes = removed.weight_bytes
-    report.flash_bytes = built.sizes.flash_bytes
-    report.model_flash_bytes = built.sizes.model_flash_bytes
-    report.ram_bytes = built.sizes.ram_bytes
-    if program.library is not None:
-        report.kernels_bytes = built.sizes.kernels_bytes
-    report.stack_bytes = built.stack.bytes if built.stack else None
-    if program.train is not None:
-        add_training(report, program.train)
-        report.train_ram_bytes = built.sizes.ram_bytes
-    if not board.is_host:
-        filters = sum(a.nbytes for a in program.graph.initializers.values() if a.ndim > 1)
-        nodes = report.nodes + report.train_nodes
-        report.flash = flash_parts(
-            built.elf, program.c_name, built.sizes.flash_bytes, nodes, filters
-        )
-    return report
