@@ -22,6 +22,7 @@ from tinsmith.runner import compare
 from tinsmith.runner.bench import bench, profile
 from tinsmith.runner.compare import verify
 from tinsmith.runner.execute import run_samples
+from tinsmith.runner.profile import profile_layers
 from tinsmith.runner.project import open_project
 from tinsmith.runner.protocol import Sample
 from tinsmith.runner.run import run
@@ -206,6 +207,8 @@ def test_instructions_of_the_secure_world_are_measured(projects: Projects, tmp_p
     nodes = profile(folder)
     assert [p.node.op.name for p in nodes].count("authorize") == 1
     assert sum(p.instructions for p in nodes) == pytest.approx(total, rel=0.1)
+    layers = profile_layers(folder)  # what `profile` and `report` show
+    assert [x.instructions for x in layers] == [p.instructions for p in nodes]
     assert read_report(folder).overhead_instructions == report.overhead_instructions
 
 

@@ -11,13 +11,11 @@ from typing import Any
 from ..ir.graph import Node
 from ..plan.model import short_name
 from ..toolchain.compile_c import build
-from ..trust.manifest import check_manifest
 from . import bench
 from .histogram import Executed, executed
 from .latency import has_clock
 from .over_serial import port_of
 from .project import Project, open_project
-from .protected import traced
 from .protocol import Sample
 
 PICTURES = ("profile.svg", "profile.png")
@@ -49,20 +47,17 @@ class LayerProfile:
 def profile_layers(folder: str | Path) -> list[LayerProfile]:
     """Of every node, in order, on the embedded sample; builds with a trace.
 
-    Of a protected project the nodes of the non-secure image; what the secure world executes for
-    them is counted too. Over a serial port only what the board itself counts, no functions.
+    Of a protected project the nodes of the non-secure image, without functions, as the code of the
+    secure world is not in it; what that executes for them is counted too. Over a serial port only
+    what the board itself counts, no functions.
     Raises CompileError on a board that measures neither here.
     """
     project = open_project(folder)
-    if port_of(project.elf(), project.board) is not None:
+    if project.protected or port_of(project.elf(), project.board) is not None:
         return [LayerProfile(p.node, instructions=p.instructions) for p in bench.profile(folder)]
     if has_clock(project):
         return [LayerProfile(p.node, microseconds=p.microseconds) for p in bench.profile(folder)]
     sample = Sample(tuple(a[0] for a in bench.embedded_sample(project)))
-    if project.protected:
-        check_manifest(project.folder)
-        with traced(project) as pair:
-            return _layers(pair, executed(pair, pair.elf(trace=True), sample))
     build(project.folder, project.board, trace=True)
     return _layers(project, executed(project, project.elf(trace=True), sample))
 
