@@ -113,6 +113,21 @@ def test_released_after_an_error(lab: Setup) -> None:
     assert not holder(lab)
 
 
+def test_what_was_given_to_somebody_else_stays_theirs(lab: Setup) -> None:
+    with held("m4", lab.coordinator) as place:
+        place.connection.release("m4")  # as an administrator would
+        with as_somebody("attic/grace"):
+            theirs = Connection(lab.coordinator)
+            theirs.acquire("m4")
+    try:
+        assert holder(lab) == "attic/grace"
+    finally:
+        with as_somebody("attic/grace"):
+            theirs.release("m4")
+            theirs.close()
+    assert not holder(lab)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_released_when_stopped(lab: Setup, number: signal.Signals) -> None:
     script = (
@@ -176,7 +191,7 @@ def test_refused(lab: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_line_is_negotiated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyserial, unlike labgrid's fork of it, asks for all settings again when the timeout changes."""
+    """pyserial, unlike labgrid's fork, asks for all settings again when the timeout changes."""
 
     class Fixed:
         in_waiting = 0

@@ -82,7 +82,11 @@ class Connection:
 
     def acquire(self, name: str) -> None:
         """Raises LabUnavailable for a place that is unknown, or that somebody holds."""
-        self._wait(self._acquire(name))
+        try:
+            self._wait(self._acquire(name))
+        except (KeyboardInterrupt, SystemExit):
+            self.release(name)  # it may have been had already
+            raise
 
     async def _acquire(self, name: str) -> None:
         session = self._session
@@ -113,12 +117,16 @@ class Connection:
         await session.sync_with_coordinator()
 
     def release(self, name: str) -> None:
-        """Raises LabUnavailable when the coordinator does not let go."""
+        """Lets go of a place if we hold it: one that an administrator has given to somebody else
+        stays theirs. Raises LabUnavailable when the coordinator does not do so."""
         self._wait(self._release(name))
 
     async def _release(self, name: str) -> None:
+        session = self._session
+        message = _message("ReleasePlaceRequest", name)
+        message.fromuser = f"{session.gethostname()}/{session.getuser()}"
         try:
-            await self._session.stub.ReleasePlace(_message("ReleasePlaceRequest", name))
+            await session.stub.ReleasePlace(message)
         except self._labgrid.grpc.aio.AioRpcError as error:
             raise LabUnavailable(
                 f"the place {name} could not be released: {error.details()}",

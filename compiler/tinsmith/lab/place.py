@@ -95,12 +95,12 @@ def held(name: str, coordinator: str | None = None) -> Generator[Place]:
     """
     connection = Connection(coordinator_address(coordinator))
     try:
-        connection.acquire(name)
-        try:
-            with _terminated_as_exit():
+        with _terminated_as_exit():
+            connection.acquire(name)
+            try:
                 yield Place(name, connection)
-        finally:
-            connection.release(name)
+            finally:
+                connection.release(name)
     finally:
         connection.close()
 
