@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import tinsmith
 from tinsmith import paths
 from tinsmith.cli import app
+from tinsmith.commands.diff import _row
 from tinsmith.errors import CompileError
 from tinsmith.frontend.onnx_import import import_model
 from tinsmith.numerics.difference import _orders, difference
@@ -205,6 +206,8 @@ def test_what_is_not_finite_is_a_difference() -> None:
     assert layer.differing == 2
     assert layer.sqnr_db == -math.inf
     assert layer.first == (1, (0, 2))
+    text = json.dumps(_row(layer), allow_nan=False)
+    assert json.loads(text)["max_error"] is None
 
 
 def test_codes_are_not_fed_to_a_float_model(projects: tuple[Path, Path], tmp_path: Path) -> None:

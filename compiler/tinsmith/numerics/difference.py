@@ -62,12 +62,12 @@ class LayerDifference:
     def add(self, a: Array, b: Array, sample: int) -> None:
         same = (a == b) | (np.isnan(a) & np.isnan(b))  # infinities, too, have no difference
         error = np.subtract(b, a, where=~same, out=np.zeros_like(a))
-        size = np.abs(error)
+        size = np.nan_to_num(np.abs(error), nan=np.inf, posinf=np.inf)
         wrong = ~same
         if self.first is None and wrong.any():
             self.first = (sample, tuple(int(i) for i in np.argwhere(wrong)[0]))
         self.signal += float(np.square(a, where=np.isfinite(a), out=np.zeros_like(a)).sum())
-        self.noise += float((error * error).sum())
+        self.noise += float((size * size).sum())
         self.absolute += float(size.sum())
         self.max_error = max(self.max_error, float(size.max(initial=0.0)))
         self.differing += int(np.count_nonzero(wrong))
