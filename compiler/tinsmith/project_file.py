@@ -6,13 +6,15 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from .errors import BadInput
 from .pipeline import CompiledProject, compile_model
 from .trust.project import Protection
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 FILE = "tinsmith.toml"
 _EXAMPLE = 'model = "model.onnx"\nboard = "mps2-an500"'
@@ -107,22 +109,28 @@ def read_toml(path: Path, example: str) -> dict[str, Any]:
         raise BadInput(f"{path} cannot be read: {error}", expected="a TOML file") from error
 
 
-def read_build(path: Path, name: str, data: dict[str, Any], kind: str = "build") -> Build:
-    """One entry of a file, its paths made absolute; kind: what messages call it. Raises BadInput
-    with the key and what is known."""
-    known = [f.encode_name for f in msgspec.structs.fields(Build)]
+def read_entry(type_: type[T], path: Path, what: str, data: Mapping[str, Any]) -> T:
+    """A table of a file as a struct; what: as messages call it. Raises BadInput with the key and
+    what is known."""
+    known = [f.encode_name for f in msgspec.structs.fields(type_)]
     for key in data:
         if key not in known:
             near = get_close_matches(key, known, 1)
             raise BadInput(
-                f"{path}: {kind} {name} has a key {key!r}",
+                f"{path}: {what} has a key {key!r}",
                 expected=f"one of {', '.join(known)}",
                 hint=f"perhaps {near[0]!r}" if near else None,
             )
     try:
-        build = msgspec.convert(data, Build)
+        return msgspec.convert(data, type_)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{path}: {kind} {name}: {error}") from error
+        raise BadInput(f"{path}: {what}: {error}") from error
+
+
+def read_build(path: Path, name: str, data: dict[str, Any], kind: str = "build") -> Build:
+    """One entry of a file, its paths made absolute; kind: what messages call it. Raises BadInput
+    with the key and what is known."""
+    build = read_entry(Build, path, f"{kind} {name}", data)
     if build.trust is None and (build.trust_cut is not None or build.quota is not None):
         raise BadInput(
             f"{path}: {kind} {name}: trust-cut and quota are of a protected model",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +10,7 @@ import msgspec
 
 from ..errors import BadInput
 from ..machine.board import load_board
-from ..project_file import Build, read_build, read_toml
+from ..project_file import Build, read_build, read_entry, read_toml
 from ..serial_link.port import BAUD, QEMU
 from .place import coordinator_address
 
@@ -125,19 +124,7 @@ def _build(path: Path, name: str, data: dict[str, Any], station: Station) -> Bui
 
 
 def _station(path: Path, name: str, data: Mapping[str, Any]) -> Station:
-    known = [f.encode_name for f in msgspec.structs.fields(Station)]
-    for key in data:
-        if key not in known:
-            near = get_close_matches(key, known, 1)
-            raise BadInput(
-                f"{path}: board {name} has a key {key!r}",
-                expected=f"one of {', '.join(known)}",
-                hint=f"perhaps {near[0]!r}" if near else None,
-            )
-    try:
-        station = msgspec.convert({"board": name, **data}, Station)
-    except msgspec.ValidationError as error:
-        raise BadInput(f"{path}: board {name}: {error}") from error
+    station = read_entry(Station, path, f"board {name}", {"board": name, **data})
     board = load_board(station.board)
     problem = {
         "has both a port and a labgrid place": station.port and station.labgrid,
