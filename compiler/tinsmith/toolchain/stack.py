@@ -24,6 +24,8 @@ _REGISTER = re.compile(r"([a-z]+)(\d*)(?:-[a-z]+(\d+))?")
 _SUBTRACT = re.compile(r"sp, (?:sp, )?#(\d+)")
 _PRE_INDEXED = re.compile(r"\[sp, #-(\d+)\]!")
 _RISCV_ADD = re.compile(r"sp,sp,-(\d+)")
+# libgcc's own, which give back by a register what they took too much of: the most that they take.
+_SAVES_REGISTERS, _SAVED_BYTES = re.compile(r"__riscv_save_\d+"), 64
 _JUMPS = ("b", "cb", "j", "call", "tail")
 _CALLS = ("bl", "blx", "jal", "call")
 _BY_REGISTER = re.compile(r"(?:mov|mv|sub|add)(?:\.w)? sp, ?(?:sp, ?)?(?!sp)[a-z]\w*")
@@ -74,6 +76,7 @@ def worst_case_stack(elf: Path, board: Board, root: str) -> StackUse | None:
         cycle = " → ".join(edge[0] for edge in nx.find_cycle(calls))
         raise InternalError(f"recursion below {root}: {cycle}")
     frames = _frame_sizes(elf.parent / "obj")
+    frames |= {name: _SAVED_BYTES for name in calls if _SAVES_REGISTERS.fullmatch(name)}
     for name in calls:
         if name in functions and functions[name].moves_sp and not frames.get(name):
             raise InternalError(
