@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.plan_graphs import (
@@ -56,6 +56,7 @@ def brute_force_order(graph: Graph, scratch_of, lead_of) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.booleans())
+@example(253, False)  # an input that nobody reads ends with the first node, whichever that is
 def test_order_is_exact_on_small_graphs_and_never_worse(seed: int, beam: bool):
     graph, calls = random_case(seed, most=6)
     by_name = {c.node.name: c for c in calls}

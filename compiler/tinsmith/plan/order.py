@@ -135,6 +135,10 @@ class _Model:
         """Bytes live before the first node."""
         return sum(self.bytes[b] for b in self.at_start)
 
+    def unread(self) -> int:
+        """Bytes of graph inputs that no node reads."""
+        return sum(self.bytes[b] for b in self.at_start if not self.users[b])
+
     def step(self, done: int, live: int, node: int) -> tuple[int, int]:
         """(bytes needed while `node` runs, bytes live after it); `live`: bytes live before it.
 
@@ -142,7 +146,7 @@ class _Model:
         """
         after = done | 1 << node
         if not done:
-            live -= sum(self.bytes[b] for b in self.at_start if not self.users[b])
+            live -= self.unread()
         born = sum(self.bytes[b] for b in self.writes[node])
         dead = {
             b
@@ -171,9 +175,10 @@ class _Model:
         would lower what is live at least as much, and until then the others have it easier with it.
         """
         found: list[tuple[int, int, int]] = []
+        kept = live if done else live - self.unread()  # which any first node ends, not this one
         for node in self.ready(done):
             needed, after = self.step(done, live, node)
-            if needed <= peak and after <= live:
+            if needed <= peak and after <= kept:
                 return [(node, needed, after)]
             found.append((node, needed, after))
         return found
