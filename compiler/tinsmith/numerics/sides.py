@@ -17,10 +17,8 @@ from ..ir.interpret import trace
 from ..quant.arithmetic import dequantize_array
 from ..quant.samples import load_samples
 from ..runner.compare import seeded_samples
-from ..runner.execute import trace_sequence
+from ..runner.layer_trace import device_trace
 from ..runner.learnt import boot
-from ..runner.project import Project
-from ..runner.protocol import Sample
 from ..toolchain.compile_c import build
 
 ORACLE = "oracle"
@@ -102,18 +100,4 @@ def _project_side(
     if not on_device:
         return _oracle(label, graph, arrays)
     build(project.folder, project.board, trace=True)
-    return _side(label, graph, arrays, lambda i: _on_device(project, [a[i] for a in arrays]))
-
-
-def _on_device(project: Project, arrays: list[Array]) -> Layers:
-    graph = project.graph
-    commands = [*project.start, Sample(tuple(arrays))]
-    types = [*([] for _ in project.start), [v.type for v in graph.outputs]]
-    found: dict[int, list[Array]] = {}
-    for record in trace_sequence(project.elf(trace=True), project.board, types, commands):
-        outputs = found.setdefault(record.node, [])
-        type_ = graph.nodes[record.node].outputs[len(outputs)].type
-        dtype = type_.dtype.numpy.newbyteorder("<")
-        outputs.append(np.frombuffer(record.data, dtype).reshape(type_.shape))
-    for index, node in enumerate(graph.nodes):
-        yield node, tuple(found.get(index, ()))
+    return _side(label, graph, arrays, lambda i: device_trace(project, [a[i] for a in arrays]))

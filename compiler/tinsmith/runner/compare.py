@@ -15,10 +15,10 @@ from ..ir.interpret import trace as oracle_trace
 from ..quant.batch import run_many
 from ..serial_link.link import WrongFirmware
 from ..toolchain.compile_c import build
-from .execute import Progress, trace_sequence
+from .execute import Progress
+from .layer_trace import device_trace
 from .learnt import boot
 from .project import Inputs, Project, device_samples
-from .protocol import Sample
 from .run import RunResult, run_project
 
 # float32: |device − oracle| ≤ ATOL + RTOL · |oracle|, as sums depend on their order.
@@ -129,19 +129,12 @@ def find_first_difference(
         build(project.folder, project.board, trace=True)
     except DoesNotFit:
         return None
-    types = [*([] for _ in project.start), [v.type for v in graph.outputs]]
-    commands = [*project.start, Sample(tuple(inputs))]
     try:
-        records = trace_sequence(project.elf(trace=True), project.board, types, commands)
+        traced = list(device_trace(project, inputs))
     except WrongFirmware:
         return None
-    traced: dict[int, list[bytes]] = {}
-    for record in records:
-        traced.setdefault(record.node, []).append(record.data)
-    for i, (node, arrays) in enumerate(oracle_trace(graph, inputs)):
-        for value, want, data in zip(node.outputs, arrays, traced.get(i, []), strict=False):
-            dtype = value.type.dtype.numpy.newbyteorder("<")
-            got = np.frombuffer(data, dtype).reshape(value.type.shape)
+    for (node, arrays), (_, outputs) in zip(oracle_trace(graph, inputs), traced, strict=True):
+        for value, want, got in zip(node.outputs, arrays, outputs, strict=False):
             if differs(got, want).any():
                 return _mismatch(sample, node, value, got, want)
     return None
