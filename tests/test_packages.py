@@ -1,6 +1,8 @@
 """Packages: built by the real build system where there is one, validated by its schema otherwise.
 
 A product compiles with flags of its own, so everything is compiled with warnings as errors here.
+
+Long: seven build systems, each with a consumer of its own, on shared builds.
 """
 
 from __future__ import annotations

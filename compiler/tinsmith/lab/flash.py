@@ -109,6 +109,7 @@ def write(writing: Writing) -> None:
 def remote_commands(writing: Writing) -> list[list[str]]:
     """The commands that write through a probe at another machine: copy there, write, take away."""
     assert writing.host is not None
+    # On the lab's machine; `mkdir` fails where somebody else has made it.
     folder = f"/tmp/tinsmith-{writing.token}"
     names = [f"{folder}/{index}-{path.name}" for index, path in enumerate(writing.images)]
     there = shlex.join(writing.command(names))

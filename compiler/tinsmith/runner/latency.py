@@ -28,7 +28,6 @@ class Latency:
     """Of one inference, in microseconds. runs: how many were measured."""
 
     median_us: float
-    fastest_us: float
     runs: int
     threads: int
 
@@ -74,7 +73,7 @@ def measure_latency(
         first = float(np.median(_times(project, sample, 3, 10)))
         runs = int(np.clip(_SECONDS * 1e9 / max(first, 1.0), _FEWEST, _MOST))
         times = _times(project, sample, _WARM_UP, runs)
-    return Latency(float(np.median(times)) / 1e3, float(times.min()) / 1e3, runs, count)
+    return Latency(float(np.median(times)) / 1e3, runs, count)
 
 
 def _times(project: Project, sample: Sequence[Array], before: int, runs: int) -> Array:
