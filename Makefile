@@ -1,6 +1,7 @@
 # make demo    a trained model, compiled and run on emulated Cortex-M boards; one learns there, one is
 #              protected and stolen
 # make test    lint, then the tests
+# make fuzz    the properties of the tests on examples that were never tried, ROUNDS times
 # make lint    ruff and pyright
 # make docs    the documentation as a site, in out/site
 # make bench   real networks on all cores, beside other engines (needs the shared models)
@@ -10,8 +11,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
+ROUNDS ?= 3
 
-.PHONY: all demo test lint docs bench clean
+.PHONY: all demo test fuzz lint docs bench clean
 all: $(READY)
 
 $(READY): pyproject.toml .ci/constraints.txt .ci/setup
@@ -30,6 +32,11 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/pytest -n $(WORKERS)
+
+fuzz: $(READY)
+	for round in $$(seq $(ROUNDS)); do \
+	  TINSMITH_PROPERTIES=fuzz $(BIN)/pytest -n $(WORKERS) -m hypothesis || exit 1; \
+	done
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -1,11 +1,21 @@
-"""Goldens: texts under tests/golden to compare with; `pytest --update-goldens` writes them."""
+"""Goldens: texts under tests/golden to compare with; `pytest --update-goldens` writes them.
+
+Properties (hypothesis) try the same examples on every machine, so a failure is one of the code at
+hand; `make fuzz` looks for new ones, and what it finds becomes an `@example`.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("reproducible", derandomize=True)
+settings.register_profile("fuzz", derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("TINSMITH_PROPERTIES", "reproducible"))
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
