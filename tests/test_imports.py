@@ -14,7 +14,7 @@ PACKAGE = Path(tinsmith.__file__).resolve().parent
 
 # Each row may import itself and the rows above it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "paths", "_build_data"),
+    ("errors", "paths", "figures", "_build_data"),
     ("machine", "ir"),
     ("quant",),
     ("ops",),

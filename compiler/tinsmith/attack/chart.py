@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..figures import drawn
 from .suite import Report
 
 _FREE = 0.5  # where attacks without labels or queries stand on the logarithmic axis
@@ -14,15 +15,7 @@ _MARKS = "osD^vP"
 
 def draw_attacks(report: Report, path: Path) -> None:
     """Write an .svg or .png file; the same report gives the same bytes."""
-    # Not at the top: only a command that draws should pay for loading it.
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {"svg.hashsalt": "tinsmith", "svg.fonttype": "none", "font.size": 8}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(6.4, 4.0), dpi=110)
-        FigureCanvasAgg(figure)
+    with drawn((6.4, 4.0), path) as figure:
         axes: Any = figure.add_subplot()
         axes.axhline(report.victim, color="black", linewidth=0.8, label="authorised")
         axes.axhline(report.chance, color="black", linewidth=0.8, linestyle=":", label="chance")
@@ -47,5 +40,3 @@ def draw_attacks(report: Report, path: Path) -> None:
         axes.set_ylabel("accuracy of the attacker's network")
         axes.set_title(f"{report.model}, {report.mode}, {report.seeds} seeds", loc="left")
         axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-        metadata = {".svg": {"Date": None, "Creator": "tinsmith"}, ".png": {"Software": None}}
-        figure.savefig(path, metadata=metadata.get(path.suffix), bbox_inches="tight")

@@ -16,6 +16,7 @@ import typer
 
 from .. import paths
 from ..errors import InternalError
+from ..figures import drawn
 from ..ir.dtypes import Array
 from ..pipeline import compile_model
 from ..quant.samples import match_samples
@@ -194,14 +195,9 @@ def _cut_power(store: DeviceStore, state: State) -> tuple[int, int]:
 
 def draw(path: Path, points: list[Point], recovered: float) -> None:
     """Accuracy over the samples seen, as a picture."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
-        FigureCanvasAgg(figure)
+    with drawn((7.2, 3.6), path) as figure:
         axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
         steps = [p.steps for p in points]
         axes.plot(steps, [100 * p.now for p in points], color="#0b6e99", marker="o", markersize=3)
         axes.plot(steps, [100 * p.earlier for p in points], color="#b0b0b0", linestyle="--")
@@ -214,4 +210,3 @@ def draw(path: Path, points: list[Point], recovered: float) -> None:
         middle = points[len(points) // 2]
         axes.text(middle.steps, 100 * middle.now - 10, "inverted digits", color="#0b6e99")
         axes.text(middle.steps, 100 * middle.earlier - 12, "digits as before", color="#808080")
-        figure.savefig(path, dpi=150)

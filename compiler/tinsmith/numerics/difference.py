@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import CompileError
 from ..ir.dtypes import Array
 from ..ir.graph import Value
+from ..quant.noise import sqnr_db
 from .match import Pair, computing, match_values
 from .sides import Side, real_values
 
@@ -45,9 +46,7 @@ class LayerDifference:
         """Signal to error; inf where nothing differs, -inf where an error is not finite."""
         if self.differing == 0:
             return math.inf
-        if not math.isfinite(self.noise):
-            return -math.inf
-        return 10 * math.log10(max(self.signal, 1e-30) / max(self.noise, 1e-30))
+        return sqnr_db(self.signal, self.noise)
 
     @property
     def mean_error(self) -> float:

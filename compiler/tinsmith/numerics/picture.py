@@ -6,31 +6,20 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ..figures import drawn
 from ..plan.model import short_name
 from .difference import Difference
 
 PICTURES = ("diff.svg", "diff.png")
-_METADATA = {".svg": {"Date": None, "Creator": "tinsmith"}, ".png": {"Software": None}}
 _EXACT, _BAD, _GOOD = "#8fb8de", "#c2553d", 25.0
 
 
 def draw_difference(result: Difference, folder: Path) -> list[Path]:
     """diff.svg and diff.png in `folder`; the same result gives the same bytes."""
-    # Not at the top: only a command that draws should pay for loading it.
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {"svg.hashsalt": "tinsmith", "svg.fonttype": "none", "font.size": 8}
-    with mpl.rc_context(style):
-        width = min(40.0, max(8.0, 2.5 + 0.3 * len(result.layers)))
-        figure = Figure(figsize=(width, 5.0), dpi=110)
-        FigureCanvasAgg(figure)
-        axes: Any = figure.add_subplot()
-        _draw(axes, result)
-        made = [folder / name for name in PICTURES]
-        for path in made:
-            figure.savefig(path, metadata=_METADATA[path.suffix], bbox_inches="tight")
+    made = [folder / name for name in PICTURES]
+    width = min(40.0, max(8.0, 2.5 + 0.3 * len(result.layers)))
+    with drawn((width, 5.0), *made) as figure:
+        _draw(figure.add_subplot(), result)
     return made
 
 

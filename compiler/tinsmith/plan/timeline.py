@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CompileError
+from ..figures import FORMATS, drawn
 from .model import MemoryPlan, Placed, bound_line, short_name
 from .report import arena_map
 
-_SUFFIXES = {".svg": {"Date": None, "Creator": "tinsmith"}, ".png": {"Software": None}}
 _NAME = 24  # characters of a name
 _INPUT, _OUTPUT, _SCRATCH = "#8fb8de", "#9fd0a0", "#d9d9d9"
 _COLOURS = ("#f2c894", "#e8a598", "#c9b3dc", "#b8ccb0", "#efe0a1", "#b0cfd3")
@@ -24,24 +24,14 @@ def write_timeline(
     Scratch is hatched, so is what an output shares with its dying input. Lines: the arena, the
     lower bound, the budget in bytes if there is one. Raises CompileError for another kind of file.
     """
-    if path.suffix not in _SUFFIXES:
+    if path.suffix not in FORMATS:
         raise CompileError(
             f"cannot draw the arena into {path.name!r}", expected="a name ending in .svg or .png"
         )
-    # Not at the top: only a compile that draws should pay for loading it.
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    steps = len(plan.order)
-    style: dict[Any, Any] = {"svg.hashsalt": "tinsmith", "svg.fonttype": "none", "font.size": 8}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(_inches(steps), 6.0), dpi=110)
-        FigureCanvasAgg(figure)
+    with drawn((_inches(len(plan.order)), 6.0), path) as figure:
         axes: Any = figure.add_subplot()
         _draw(axes, plan, budget)
         axes.set_title(_title(plan, title), loc="left")
-        figure.savefig(path, metadata=_SUFFIXES[path.suffix], bbox_inches="tight")
 
 
 def _title(plan: MemoryPlan, title: str) -> str:

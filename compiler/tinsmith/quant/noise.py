@@ -12,6 +12,15 @@ from ..ir.dtypes import Array
 CLIPPED_LSB = 4.0  # an error of more steps than this is saturation, not rounding
 
 
+def sqnr_db(signal: float, noise: float) -> float:
+    """Of two sums of squares, dB; inf without noise, -inf where the noise is not finite."""
+    if noise == 0:
+        return math.inf
+    if not math.isfinite(noise):
+        return -math.inf
+    return 10 * math.log10(max(signal, 1e-30) / noise)
+
+
 @dataclass
 class Noise:
     """Running sums of a signal and its error."""
@@ -39,9 +48,7 @@ class Noise:
 
     @property
     def sqnr_db(self) -> float:
-        if self.noise == 0:
-            return math.inf
-        return 10 * math.log10(max(self.signal, 1e-30) / self.noise)
+        return sqnr_db(self.signal, self.noise)
 
     @property
     def clipped(self) -> float:

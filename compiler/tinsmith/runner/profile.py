@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..figures import drawn
 from ..ir.graph import Node
 from ..plan.model import short_name
 from ..toolchain.compile_c import build
@@ -20,7 +21,6 @@ from .protocol import Sample
 
 PICTURES = ("profile.svg", "profile.png")
 _COLOURS = ("#e8a598", "#f2c894", "#efe0a1", "#b8ccb0", "#b0cfd3", "#8fb8de", "#c9b3dc")
-_SUFFIXES = {".svg": {"Date": None, "Creator": "tinsmith"}, ".png": {"Software": None}}
 _NARROW = 0.012  # share of the picture below which a rectangle has no name
 
 
@@ -72,21 +72,11 @@ def _layers(project: Project, found: Sequence[Executed]) -> list[LayerProfile]:
 def draw_profile(layers: Sequence[LayerProfile], folder: Path, title: str) -> list[Path]:
     """profile.svg and profile.png: nodes from left to right, as wide as they cost; above each the
     functions that it ran. The same profile gives the same bytes."""
-    # Not at the top: only a command that draws should pay for loading it.
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {"svg.hashsalt": "tinsmith", "svg.fonttype": "none", "font.size": 7}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(14.0, 5.0), dpi=110)
-        FigureCanvasAgg(figure)
+    made = [folder / name for name in PICTURES]
+    with drawn((14.0, 5.0), *made, font=7.0) as figure:
         axes: Any = figure.add_subplot()
         _draw(axes, layers)
         axes.set_title(title, loc="left")
-        made = [folder / name for name in PICTURES]
-        for path in made:
-            figure.savefig(path, metadata=_SUFFIXES[path.suffix], bbox_inches="tight")
     return made
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..figures import drawn
 from .candidates import Candidate
 from .costs import Cost
 
@@ -57,13 +58,7 @@ def draw(
 
     Dots and squares: predicted and measured gains of the points; colour: instructions.
     """
-    import matplotlib as mpl  # only a command that draws should pay for loading it
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({"font.size": 8}):
-        figure = Figure(figsize=(7.5, 4.5), dpi=110)
-        FigureCanvasAgg(figure)
+    with drawn((7.5, 4.5), path) as figure:
         axes: Any = figure.add_subplot()
         ram = [p.cost.ram_bytes / 1000 for p in points]
         predicted = [100 * p.predicted for p in points]
@@ -87,7 +82,6 @@ def draw(
         axes.set_ylabel("accuracy gained over the classifier alone, points")
         axes.set_title(title, loc="left")
         axes.legend(frameon=False)
-        figure.savefig(path, metadata={"Software": None}, bbox_inches="tight")
 
 
 _OFFSET: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
