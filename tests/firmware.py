@@ -70,16 +70,7 @@ def compile_project(folder: Path, graph: Graph, board_name: str) -> Firmware:
     board = load_board(board_name)
     planned = program(graph, board.target)
     write_project(folder, planned)
-    report = make_report(
-        planned.graph,
-        planned.calls,
-        planned.plan,
-        board=board_name,
-        target=board.target.name,
-        c_name=planned.c_name,
-        weights_bytes=0,
-    )
-    write_report(folder, report)
+    write_report(folder, make_report(planned, board))
     return build_firmware(folder, planned.graph, board, peak_node=planned.plan.peak_node)
 
 

@@ -67,11 +67,7 @@ def trained(folder: Path, board_name: str, program: Program, *, spoil: bool) -> 
     board = load_board(board_name)
     assert program.train is not None
     write_project(folder, program)
-    report = make_report(
-        program.graph, program.calls, program.plan, board=board_name,
-        target=board.target.name, c_name=program.c_name, weights_bytes=0,
-    )  # fmt: skip
-    write_report(folder, report)
+    write_report(folder, make_report(program, board))
     if spoil:
         write(folder, poisoned(program))
     write_harness(folder, board, [ModelBinding.of(program.graph, program.train.graph)])

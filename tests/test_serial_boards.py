@@ -49,11 +49,7 @@ def _build(folder: Path, board_name: str, name: str = "residual") -> Path:
     board = load_board(board_name)
     planned = program(residual_net(name), board.target)
     write_project(folder, planned)
-    report = make_report(
-        planned.graph, planned.calls, planned.plan,
-        board=board_name, target=board.target.name, c_name=planned.c_name, weights_bytes=0,
-    )  # fmt: skip
-    write_report(folder, report)
+    write_report(folder, make_report(planned, board))
     build_firmware(folder, planned.graph, board, harness="serial")
     return folder
 
@@ -175,11 +171,7 @@ def test_semihosting_firmware_has_no_port(tmp_path: Path) -> None:
     board = load_board("host")
     planned = program(residual_net(), board.target)
     write_project(tmp_path, planned)
-    report = make_report(
-        planned.graph, planned.calls, planned.plan,
-        board="host", target="host", c_name=planned.c_name, weights_bytes=0,
-    )  # fmt: skip
-    write_report(tmp_path, report)
+    write_report(tmp_path, make_report(planned, board))
     build_firmware(tmp_path, planned.graph, board)
     with using_port("qemu"), pytest.raises(CompileError, match="does not speak over a serial port"):
         run(tmp_path, seeded_samples(planned.graph)[0])

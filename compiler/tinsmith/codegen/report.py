@@ -14,6 +14,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.printer import graph_hash
 from ..kernels.aim import Aim, Objective
 from ..kernels.kernel import KernelCall
+from ..machine.board import Board
 from ..plan.model import MemoryPlan
 from .program import Program
 from .report_model import SCHEMA_VERSION, NodeReport, Place, Port, Report, TrustReport
@@ -44,23 +45,17 @@ def aim_of(report: Report) -> Aim:
 
 
 def make_report(
-    graph: Graph,
-    calls: Sequence[KernelCall],
-    plan: MemoryPlan,
-    *,
-    board: str,
-    target: str,
-    c_name: str,
-    weights_bytes: int,
-    notes: Sequence[str] = (),
+    program: Program, board: Board, weights_bytes: int = 0, notes: Sequence[str] = ()
 ) -> Report:
-    """What is known before the project is built."""
+    """What is known of inference before the project is built. weights_bytes: from
+    `write_project`."""
+    graph, plan = program.graph, program.plan
     return Report(
         model=graph.name,
-        c_name=c_name,
+        c_name=program.c_name,
         model_hash=graph_hash(graph),
-        board=board,
-        target=target,
+        board=board.name,
+        target=board.target.name,
         dtype=str(DType.INT8 if _has_int8(graph) else DType.FLOAT32),
         macs=sum(n.op.macs(n) for n in graph.nodes),
         weights_bytes=weights_bytes,
@@ -72,7 +67,7 @@ def make_report(
         peak_node=plan.peak_node,
         inputs=_ports(graph.inputs, graph.input_layouts, plan),
         outputs=_ports(graph.outputs, graph.output_layouts, plan),
-        nodes=_nodes(graph, calls, plan),
+        nodes=_nodes(graph, program.calls, plan),
         notes=tuple(notes),
     )
 

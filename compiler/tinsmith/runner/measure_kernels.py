@@ -82,12 +82,8 @@ def _measure(jobs: Sequence[Job], board: Board) -> list[Cost]:
     graph = program.graph
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
         folder = Path(temporary)
-        weights = write_project(folder, program)
-        report = make_report(
-            graph, program.calls, program.plan, board=board.name, target=board.target.name,
-            c_name=program.c_name, weights_bytes=weights, notes=(),
-        )  # fmt: skip
-        write_report(folder, report)
+        weights_bytes = write_project(folder, program)
+        write_report(folder, make_report(program, board, weights_bytes))
         write_harness(folder, board, [ModelBinding.of(graph, None)])
         build(folder, board, trace=True)
         project = Project(folder, graph, board)

@@ -15,16 +15,7 @@ def built_report(
     program: Program, board: Board, weights_bytes: int, built: Firmware, context: PassContext
 ) -> Report:
     """What the compiler knows, with the sizes of the linked ELF."""
-    report = make_report(
-        program.graph,
-        program.calls,
-        program.plan,
-        board=board.name,
-        target=board.target.name,
-        c_name=program.c_name,
-        weights_bytes=weights_bytes,
-        notes=context.notes,
-    )
+    report = make_report(program, board, weights_bytes, context.notes)
     removed = context.facts.get(fold_constant_channels.NAME)
     if removed is not None:
         report.removed_channels = removed.channels

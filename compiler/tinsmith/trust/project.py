@@ -150,16 +150,7 @@ def write_protected(
             backward=secure[0].train.graph if secure[0].train else None,
         )
     check_budget(images.nonsecure.sizes, board, ram=ram, flash=flash, node=nonsecure.peak_node)
-    report = make_report(
-        nonsecure.graph,
-        nonsecure.calls,
-        nonsecure.plan,
-        board=board.name,
-        target=board.target.name,
-        c_name=nonsecure.c_name,
-        weights_bytes=weights_bytes,
-        notes=context.notes,
-    )
+    report = make_report(nonsecure, board, weights_bytes, context.notes)
     report.model, report.model_hash = graph.name, graph_hash(graph)
     report.optimize, report.pinned_kernels = aim.objective, dict(aim.pins)
     report.macs = sum(n.op.macs(n) for n in graph.nodes)
