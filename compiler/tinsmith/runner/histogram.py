@@ -119,6 +119,10 @@ def _priced(blocks: Sequence[_Block], code: Mapping[int, Instruction], board: Bo
             instruction = code.get(address)
             if instruction is None:
                 raise InternalError(f"no instruction at {address:#x} in the disassembly")
+            # Before the end of a page QEMU looks at the first half of an instruction that crosses
+            # it, counts that half to the block, and begins the next block there.
+            if address + instruction.bytes > block.end:
+                break
             seen[address] = instruction.bytes
             address += instruction.bytes
             function = instruction.function
