@@ -40,7 +40,9 @@ def disassemble(elf: Path, board: Board) -> dict[int, Instruction]:
     target = board.target
     name = re.sub(r"gcc$", "objdump", target.cc)
     objdump = find_program(name, target.debian_packages, f"reading code for {target.name}")
-    done = run_program([objdump, "-d", elf.name], elf.parent)
+    # Without it objdump 2.40 prints most of Helium as instructions of unknown coprocessors.
+    machine = ["-m", "armv8.1-m.main"] if "mve" in target.features else []
+    done = run_program([objdump, "-d", *machine, elf.name], elf.parent)
     if done.returncode != 0:
         raise InternalError(f"{name} cannot read {elf}:\n{tail(done.stderr)}")
     found: dict[int, Instruction] = {}

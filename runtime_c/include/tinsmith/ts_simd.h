@@ -42,6 +42,69 @@ static inline void ts_store_u32(int8_t *p, uint32_t word)
 #define TS_ALIGNED(pointer) (pointer)
 #endif
 
+#if defined(__ARM_FEATURE_MVE)
+/* Few whole words or vectors, as the compiler sees: no loop. */
+#define TS_FEW(bytes, size, most) \
+    (__builtin_constant_p(bytes) && (bytes) % (size) == 0 && (bytes) <= (most) * (size))
+
+/* Copies forward, 16 bytes a turn of a tail-predicated loop; the regions may overlap when `to` is
+ * before `from`. What it executes depends on `bytes` alone, not on the compiler. */
+static inline void ts_copy_s8(int8_t *to, const int8_t *from, int32_t bytes)
+{
+    if (TS_FEW(bytes, 4, 2)) {
+#pragma GCC unroll 2
+        for (int32_t i = 0; i < bytes; i += 4) {
+            ts_store_u32(to + i, ts_load_u32(from + i));
+        }
+        return;
+    }
+    if (TS_FEW(bytes, 16, 4)) {
+#pragma GCC unroll 4
+        for (int32_t i = 0; i < bytes; i += 16) {
+            vstrbq_s8(to + i, vldrbq_s8(from + i));
+        }
+        return;
+    }
+    __asm volatile(
+        "wlstp.8 lr, %[bytes], 2f\n"
+        "1:\n"
+        "vldrb.u8 q0, [%[from]], #16\n"
+        "vstrb.8 q0, [%[to]], #16\n"
+        "letp lr, 1b\n"
+        "2:\n"
+        : [to] "+r"(to), [from] "+r"(from)
+        : [bytes] "r"(bytes)
+        : "q0", "lr", "memory");
+}
+
+static inline void ts_fill_s8(int8_t *to, int8_t value, int32_t bytes)
+{
+    if (TS_FEW(bytes, 4, 2)) {
+#pragma GCC unroll 2
+        for (int32_t i = 0; i < bytes; i += 4) {
+            ts_store_u32(to + i, 0x01010101u * (uint8_t)value);
+        }
+        return;
+    }
+    if (TS_FEW(bytes, 16, 4)) {
+#pragma GCC unroll 4
+        for (int32_t i = 0; i < bytes; i += 16) {
+            vstrbq_s8(to + i, vdupq_n_s8(value));
+        }
+        return;
+    }
+    __asm volatile(
+        "vdup.8 q0, %[value]\n"
+        "wlstp.8 lr, %[bytes], 2f\n"
+        "1:\n"
+        "vstrb.8 q0, [%[to]], #16\n"
+        "letp lr, 1b\n"
+        "2:\n"
+        : [to] "+r"(to)
+        : [bytes] "r"(bytes), [value] "r"((int32_t)value)
+        : "q0", "lr", "memory");
+}
+#else
 /* Copies forward, 16 bytes at a time; the regions may overlap when `to` is before `from`. */
 static inline void ts_copy_s8(int8_t *to, const int8_t *from, int32_t bytes)
 {
@@ -51,11 +114,6 @@ static inline void ts_copy_s8(int8_t *to, const int8_t *from, int32_t bytes)
 #else
     const int32_t words = bytes;
 #endif
-#if defined(__ARM_FEATURE_MVE)
-    for (; i + 16 <= words; i += 16) {
-        vstrbq_s8(to + i, vldrbq_s8(from + i));
-    }
-#else
     for (; i + 16 <= words; i += 16) {
         uint32_t a = ts_load_u32(TS_ALIGNED(from + i)), b = ts_load_u32(TS_ALIGNED(from + i + 4));
         uint32_t c = ts_load_u32(TS_ALIGNED(from + i + 8)), d = ts_load_u32(TS_ALIGNED(from + i + 12));
@@ -65,7 +123,6 @@ static inline void ts_copy_s8(int8_t *to, const int8_t *from, int32_t bytes)
         ts_store_u32(TS_ALIGNED(to + i + 8), c);
         ts_store_u32(TS_ALIGNED(to + i + 12), d);
     }
-#endif
     for (; i + 4 <= words; i += 4) {
         uint32_t word = ts_load_u32(TS_ALIGNED(from + i));
         TS_KEEP(word);
@@ -82,11 +139,6 @@ static inline void ts_fill_s8(int8_t *to, int8_t value, int32_t bytes)
 {
     uint32_t word = 0x01010101u * (uint8_t)value;
     int32_t i = 0;
-#if defined(__ARM_FEATURE_MVE)
-    for (; i + 16 <= bytes; i += 16) {
-        vstrbq_s8(to + i, vdupq_n_s8(value));
-    }
-#else
     for (; i + 16 <= bytes; i += 16) {
         TS_KEEP(word);
         ts_store_u32(to + i, word);
@@ -94,7 +146,6 @@ static inline void ts_fill_s8(int8_t *to, int8_t value, int32_t bytes)
         ts_store_u32(to + i + 8, word);
         ts_store_u32(to + i + 12, word);
     }
-#endif
     for (; i + 4 <= bytes; i += 4) {
         TS_KEEP(word);
         ts_store_u32(to + i, word);
@@ -104,6 +155,8 @@ static inline void ts_fill_s8(int8_t *to, int8_t value, int32_t bytes)
         to[i] = value;
     }
 }
+
+#endif
 
 static inline int32_t ts_min(int32_t a, int32_t b)
 {
