@@ -78,6 +78,10 @@ def test_the_secret_of_a_development_pair_is_not_kept(vendor: Path, tmp_path: Pa
 def test_a_device_has_the_options_of_its_project(vendor: Path) -> None:
     report = json.loads((vendor / "device" / "report.json").read_text())
     assert report["trust"]["device"] == "sensor-1"
+    assert report["source"]["file"] == Path(MODEL).name
+    assert (
+        report["source"] == json.loads((vendor / "project" / "report.json").read_text())["source"]
+    )
     assert report["trust"]["mode"] == "withhold"
     assert report["trust"]["quota"] == 100
 

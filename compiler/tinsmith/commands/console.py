@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import typer
 from rich.console import Console
@@ -66,8 +67,16 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+    """One JSON document on stdout; numbers that JSON has no word for are null."""
+    sys.stdout.write(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in cast(dict[Any, Any], data).items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in cast(Sequence[Any], data)]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def table(

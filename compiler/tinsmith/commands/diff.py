@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,19 +85,14 @@ def _row(layer: LayerDifference) -> dict[str, Any]:
         "value_of_a": layer.a_value,
         "by_name": layer.by_name,
         "shape": list(layer.shape),
-        "sqnr_db": _finite(layer.sqnr_db),
-        "max_error": _finite(layer.max_error),
-        "max_lsb": _finite(layer.max_lsb),
-        "mean_error": _finite(layer.mean_error),
+        "sqnr_db": layer.sqnr_db,
+        "max_error": layer.max_error,
+        "max_lsb": layer.max_lsb,
+        "mean_error": layer.mean_error,
         "differing": layer.differing,
         "elements": layer.elements,
         "first": first,
     }
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no infinity and no NaN."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _print(result: Difference, pictures: list[Path]) -> None:

@@ -29,6 +29,7 @@ from ..codegen.report import (
     read_report,
     write_report,
 )
+from ..codegen.report_model import SourceReport
 from ..errors import CompileError, InternalError
 from ..ir.dtypes import Array
 from ..ir.graph import Graph
@@ -112,12 +113,14 @@ def write_protected(
     ram: int | None = None,
     flash: int | None = None,
     aim: Aim = BY_INSTRUCTIONS,
+    source: SourceReport | None = None,
     pictures: bool = True,
 ) -> Report:
     """Divide a PLANNED graph, write and build both worlds into `folder`, sign; returns the report.
 
     learning: of a graph that learns. sample: one array per graph input, for the self-test. ram,
-    flash: budgets of the non-secure image in bytes. aim: what kernels are chosen for.
+    flash: budgets of the non-secure image in bytes. aim: what kernels are chosen for. source: the
+    files that the graph was made from.
     Raises CompileError when there is no legal cut, DoesNotFit, MissingTool.
     """
     given = list(sample) if sample is not None else random_sample(graph)
@@ -152,6 +155,7 @@ def write_protected(
     check_budget(images.nonsecure.sizes, board, ram=ram, flash=flash, node=nonsecure.peak_node)
     report = make_report(nonsecure, board, weights_bytes, context.notes)
     report.model, report.model_hash = graph.name, graph_hash(graph)
+    report.source = source
     report.optimize, report.pinned_kernels = aim.objective, dict(aim.pins)
     report.macs = sum(n.op.macs(n) for n in graph.nodes)
     report.trust = _trust_report(divided, protection, device, board)
@@ -204,7 +208,7 @@ def protect_project(
     whose = Device(device, key, signer, updates)
     return write_protected(
         out, graph, board, protection, whose, context,
-        learning=learning, sample=sample, aim=aim_of(known), pictures=pictures,
+        learning=learning, sample=sample, aim=aim_of(known), source=known.source, pictures=pictures,
     )  # fmt: skip
 
 
