@@ -157,6 +157,28 @@ def test_complete_search_agrees_with_the_exact_solver():
     assert bettered > 10
 
 
+def test_of_a_large_problem_the_steps_around_the_peak_are_searched(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """No bound of a part is above the optimum of all; many reach it."""
+    raised = proved = 0
+    for seed in range(200):
+        problem = problem_of(random_case(seed, most=12))
+        offsets, arena = first_fit(problem, range(len(problem.bytes)))
+        best = prove(problem, offsets, arena, 0).arena
+        rules = sum(map(len, problem.forbidden)) // 2
+        peak = max(range(-1, 13), key=lambda step: sum(problem.during(step, step)[0].bytes))
+        monkeypatch.setattr("tinsmith.plan.prove.MOST_RULES", rules - 1)
+        part = prove(problem, offsets, arena, 0, peak=peak)
+        monkeypatch.undo()
+        assert (part.offsets, part.arena) == (offsets, arena)
+        assert part.lower_bound <= best
+        raised += part.lower_bound > 0
+        proved += part.lower_bound == best
+    assert raised > 100
+    assert 100 < proved < 200
+
+
 def test_complete_search_gives_up_when_it_is_told_to():
     problem = problem_of(random_case(71, most=8))
     offsets, arena = first_fit(problem, range(len(problem.bytes)))

@@ -81,7 +81,14 @@ def plan_arena(
         tries = PLACEMENTS if room is None or bounds.arena <= room else 0
         found = Proof(*search(problem, stop, budget, tries), bounds.arena)
         if room is None:
-            found = prove(problem, found.offsets, found.arena, bounds.arena, enough=stop)
+            found = prove(
+                problem,
+                found.offsets,
+                found.arena,
+                bounds.arena,
+                peak=bounds.peak_step,
+                enough=stop,
+            )
         if exact and found.arena > found.lower_bound:
             found = Proof(*solve_exact(problem, found.offsets, found.lower_bound, time_limit_s))
         result = _Result(laid_out, buffers, problem, bounds, found)

@@ -36,15 +36,42 @@ class Problem:
         forbidden: per cluster, each pair of clusters being listed at both.
         cluster: index of its cluster, per buffer.
         start: bytes from the start of its cluster, per buffer.
-        lifetime: number of steps that a cluster is live.
+        spans: the first and the last step at which a cluster is live.
     """
 
     bytes: tuple[int, ...]
     forbidden: tuple[tuple[Forbidden, ...], ...]
     cluster: tuple[int, ...]
     start: tuple[int, ...]
-    lifetime: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
     alignment: int
+
+    @property
+    def lifetime(self) -> tuple[int, ...]:
+        """Number of steps that a cluster is live."""
+        return tuple(last - first + 1 for first, last in self.spans)
+
+    def during(self, first: int, last: int) -> tuple[Problem, tuple[int, ...]]:
+        """The clusters that are live at some of these steps alone, and which they are. No plan of
+        all of them is smaller than the best one of these."""
+        held = [i for i, (a, b) in enumerate(self.spans) if a <= last and b >= first]
+        number = {c: k for k, c in enumerate(held)}
+        part = Problem(
+            tuple(self.bytes[c] for c in held),
+            tuple(
+                tuple(
+                    rule._replace(other=number[rule.other])
+                    for rule in self.forbidden[c]
+                    if rule.other in number
+                )
+                for c in held
+            ),
+            tuple(range(len(held))),
+            (0,) * len(held),
+            tuple(self.spans[c] for c in held),
+            self.alignment,
+        )
+        return part, tuple(held)
 
 
 def build_problem(
@@ -84,17 +111,14 @@ def build_problem(
                     rule = Forbidden(cluster[j], low + shift, high + shift)
                     forbidden[cluster[i]].add(rule)
                     forbidden[cluster[j]].add(Forbidden(cluster[i], -rule.high, -rule.low))
-    life = [
-        max(b.last for b, c in zip(buffers, cluster, strict=True) if c == k)
-        - min(b.first for b, c in zip(buffers, cluster, strict=True) if c == k)
-        + 1
-        for k in range(len(roots))
-    ]
+    members: list[list[Buffer]] = [[] for _ in roots]
+    for b, c in zip(buffers, cluster, strict=True):
+        members[c].append(b)
     return Problem(
         tuple(buffers[r].bytes for r in roots),
         tuple(tuple(sorted(f, key=lambda x: (x.other, x.low, x.high))) for f in forbidden),
         tuple(cluster),
         tuple(starts),
-        tuple(life),
+        tuple((min(b.first for b in m), max(b.last for b in m)) for m in members),
         alignment,
     )

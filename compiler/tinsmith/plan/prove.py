@@ -6,6 +6,9 @@ longest path. The search finds two clusters that break a rule in the least solut
 both ways; a solution above the limit ends a branch. When all branches have ended no arena within
 the limit exists. Leads of any sign are allowed, unlike in first fit. The ways tried are counted,
 not the time: the same problem ends the same way on every machine.
+
+Of a large problem only the clusters of a few steps are searched, around the peak and ever more of
+them: where even those have no smaller arena, all have none.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from .constraints import Problem
 
 WAYS = 20_000  # tried in one proof
-MOST_RULES = 600  # of a problem; a proof of a larger one would not end, and could nest too deep
+MOST_RULES = 600  # of what is searched; with more it would not end, and could nest too deep
 
 Offsets = tuple[int, ...]
 
@@ -61,20 +64,45 @@ def prove(
     arena: int,
     bound: int,
     *,
+    peak: int = 0,
     enough: int = 0,
     ways: int = WAYS,
 ) -> Proof:
     """Look for an arena below `arena`, that of `offsets`, until one of `bound` bytes is found or
     none is left. Without an answer in so many ways the lower bound stays `bound`. enough: bytes
-    below which a smaller arena is of no use."""
+    below which a smaller arena is of no use.
+
+    peak: of a large problem the step around which clusters are searched; its offsets stay as they
+    are, the lower bound is that of these clusters.
+    """
+    if _rules(problem) <= MOST_RULES:
+        return _prove(problem, offsets, arena, bound, enough, ways)[0]
+    reach = 1
+    while ways > 0 and arena > max(bound, enough):
+        part, held = problem.during(peak - reach, peak + reach)
+        if _rules(part) > MOST_RULES:
+            break
+        best, ways = _prove(part, tuple(offsets[c] for c in held), arena, bound, enough, ways)
+        bound, reach = best.lower_bound, 2 * reach
+    return Proof(offsets, arena, bound)
+
+
+def _rules(problem: Problem) -> int:
+    return sum(map(len, problem.forbidden)) // 2
+
+
+def _prove(
+    problem: Problem, offsets: Offsets, arena: int, bound: int, enough: int, ways: int
+) -> tuple[Proof, int]:
+    """The proof, and how many of the ways are left."""
     search = _Search(problem, ways)
-    while arena > max(bound, enough) and search.can_start:
+    while arena > max(bound, enough) and search.left > 0:
         found = search.within(arena - 1)
         if found is None:
-            return Proof(offsets, arena, bound if search.has_given_up else arena)
+            return Proof(offsets, arena, bound if search.has_given_up else arena), search.left
         offsets = found
         arena = max(o + size for o, size in zip(found, problem.bytes, strict=True))
-    return Proof(offsets, arena, bound)
+    return Proof(offsets, arena, bound), search.left
 
 
 class _Search:
@@ -94,10 +122,6 @@ class _Search:
         ]
         self.taken: list[list[_Way]] = [[] for _ in problem.bytes]  # by the cluster below
         self.most: list[int] = []
-
-    @property
-    def can_start(self) -> bool:
-        return self.left > 0 and len(self.rules) <= MOST_RULES
 
     @property
     def has_given_up(self) -> bool:
