@@ -159,6 +159,37 @@ def test_a_missing_block_among_equal_ones_is_not_guessed(tmp_path: Path) -> None
     assert found == {"m": ("m", True), "e": ("c", False), "y": ("y", True)}
 
 
+def test_a_convolution_along_one_axis_stands_for_its_activation(tmp_path: Path) -> None:
+    """It has two axes in the device's graph, and names of its own before the activation."""
+    model = _net_along_one_axis(tmp_path / "line.onnx")
+    x = np.random.default_rng(4).standard_normal((16, 3, 32)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    given = tmp_path / "x.npz"
+    tinsmith.compile(model, board="host", out=tmp_path / "out", calibrate=given, pictures=False)
+    sides = [open_side(str(side), given, 8, {}) for side in (model, tmp_path / "out")]
+    result = difference(*sides)
+    assert [layer.op for layer in result.layers] == ["conv2d", "reduce_mean"]
+    assert result.layers[0].shape == (1, 8, 32)
+    assert min(layer.sqnr_db for layer in result.layers) > 30
+
+
+def _net_along_one_axis(path: Path) -> Path:
+    make, rng = onnx.helper.make_node, np.random.default_rng(3)
+    nodes = [
+        make("Conv", ["x", "w"], ["c"], pads=[1, 1], name="conv"),
+        make("Relu", ["c"], ["r"], name="relu"),
+        make("GlobalAveragePool", ["r"], ["y"], name="mean"),
+    ]
+    w = numpy_helper.from_array(rng.standard_normal((8, 3, 3)).astype(np.float32), "w")
+    x, y = (
+        onnx.helper.make_tensor_value_info(name, 1, shape)
+        for name, shape in (("x", [1, 3, 32]), ("y", [1, 8, 1]))
+    )
+    graph = onnx.helper.make_graph(nodes, "line", [x], [y], [w])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)]), path)
+    return path
+
+
 def test_figures_are_those_of_numpy(projects: tuple[Path, Path]) -> None:
     sides = _sides(MODEL, projects[1], 2)
     result = difference(*sides)

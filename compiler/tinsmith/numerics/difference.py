@@ -120,11 +120,12 @@ def difference(a: Side, b: Side, progress: Callable[[int, int], None] | None = N
         got = _values(b, sample, {p.b for p in pairs})
         for pair in pairs:
             if pair.a in exact and pair.b in got:
-                orders = layers.setdefault(pair.b, _orders(pair, exact[pair.a], got[pair.b]))
+                real, ours = _of_one_rank(exact[pair.a], got[pair.b])
+                orders = layers.setdefault(pair.b, _orders(pair, real, ours))
                 if not orders:
                     skipped[pair.b] = _other_shape(exact[pair.a], got[pair.b])
                 for layer in orders:
-                    layer.add(exact[pair.a], got[pair.b].transpose(layer.axes), sample)
+                    layer.add(real, ours.transpose(layer.axes), sample)
         if progress is not None:
             progress(sample + 1, a.samples)
     # Where extents are equal several orders of axes fit, and no wrong one is nearer than the right.
@@ -167,6 +168,14 @@ def _values(side: Side, sample: int, wanted: set[Value]) -> Mapping[Value, Array
             if node.outputs[index] in wanted:
                 found[node.outputs[index]] = real_values(node, index, array)
     return found
+
+
+def _of_one_rank(a: Array, b: Array) -> tuple[Array, Array]:
+    """Both without axes of length 1 after the batch, where only one of them has some."""
+    if a.ndim == b.ndim or not a.ndim or not b.ndim:
+        return a, b
+    short = [(x.shape[0], *(extent for extent in x.shape[1:] if extent != 1)) for x in (a, b)]
+    return a.reshape(short[0]), b.reshape(short[1])
 
 
 def _orders(pair: Pair, a: Array, b: Array) -> list[LayerDifference]:

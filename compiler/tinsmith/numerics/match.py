@@ -90,15 +90,25 @@ def _readers(graph: Graph) -> Mapping[Value, list[Node]]:
 
 
 def _last(value: Value, readers: Mapping[Value, list[Node]], stop: set[Value]) -> Value:
-    """Follows the only reader while that changes no more than clamp, layout or format."""
+    """Follows the only reader while that changes no more than clamp or format.
+
+    Axes of length 1 may come and go before a clamp: convolutions along one axis have two here.
+    """
+    end = value
     while True:
-        nodes = readers.get(value, [])
-        if len(nodes) != 1 or nodes[0].op.name not in (*_FUSED, *_FORMAT[:2]):
+        nodes = readers.get(end, [])
+        if len(nodes) != 1 or nodes[0].outputs[0] in stop or nodes[0].inputs[0] is not end:
             return value
         end = nodes[0].outputs[0]
-        if end in stop or nodes[0].inputs[0] is not value:
+        if nodes[0].op.name in (*_FUSED, *_FORMAT[:2]):
+            value = end
+        elif nodes[0].op.name != "reshape" or not _same_extents(nodes[0]):
             return value
-        value = end
+
+
+def _same_extents(node: Node) -> bool:
+    x, y = ([extent for extent in v.shape if extent != 1] for v in (node.x, node.y))
+    return x == y
 
 
 class _Side:
