@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinsmith.ir.dtypes import DType
+from tinsmith.ir.dtypes import DType, Quant
 from tinsmith.ir.interpret import run
 from tinsmith.kernels import registry as kernels
 from tinsmith.kernels.kernel import Kernel
@@ -19,6 +19,7 @@ from tinsmith.ops import registry
 
 from .cases import case_graph, case_inputs, cases_of, with_one_scale
 from .host_c import Job, program, run_jobs
+from .int8_nets import Int8Net
 
 SEEDS = (0, 1, 2)
 
@@ -45,6 +46,32 @@ def test_each_int8_kernel_is_bit_exact_where_it_applies(kernel: Kernel, tmp_path
             samples = [case_inputs(graph, seed) for seed in SEEDS]
             jobs.append(Job(program(renamed, kernels=[kernel]), samples))
     assert jobs
+    for job, rows in zip(jobs, run_jobs(tmp_path, jobs), strict=True):
+        for sample, row in zip(job.samples, rows, strict=True):
+            np.testing.assert_array_equal(row[0], run(job.program.graph, sample)[0])
+
+
+def test_weights_too_large_for_half_a_register_come_afterwards(tmp_path: Path) -> None:
+    """Runs of inputs of which no sum fits, some, and all: with the largest values there are."""
+    (kernel,) = (k for k in _portable() if k.name == "dense_halves_s8")
+    jobs: list[Job] = []
+    for i, (depth, out, share) in enumerate([(37, 6, 1.0), (64, 8, 0.1), (640, 4, 0.01)]):
+        net, rng = Int8Net(f"halves{i}", i), np.random.default_rng(i)
+        x = net.input(1, depth)
+        small = rng.integers(-6, 7, (out, depth))
+        large = rng.choice([-128, 127], (out, depth))
+        filters = np.where(rng.random((out, depth)) < share, large, small).astype(np.int8)
+        scale = Quant((0.0005,) * out, (0,) * out, 0)
+        sums = Quant(tuple(s * x.type.scale for s in scale.scale), (0,) * out, 0)
+        bias = rng.integers(-2000, 2000, out).astype(np.int32)
+        y = net.add("dense", [x, net.constant("w", filters, scale), net.constant("b", bias, sums)])
+        graph = net.build(y)
+        (node,) = graph.nodes
+        assert kernel.view(node, graph)["excess"]
+        extremes = [np.full((1, depth), v, np.int8) for v in (-128, 127)]
+        noise = rng.choice([-128, 127], (8, 1, depth)).astype(np.int8)
+        samples = [[v] for v in (*extremes, *noise)]
+        jobs.append(Job(program(graph, kernels=[kernel]), samples))
     for job, rows in zip(jobs, run_jobs(tmp_path, jobs), strict=True):
         for sample, row in zip(job.samples, rows, strict=True):
             np.testing.assert_array_equal(row[0], run(job.program.graph, sample)[0])
