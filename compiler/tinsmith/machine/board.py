@@ -12,9 +12,10 @@ import msgspec
 from .. import paths
 from ..errors import CompileError
 from .cpu import missing_flags, same_architecture
+from .peripherals import Serial, Step
 from .target import Target, load_target
 
-CounterKind = Literal["systick", "minstret", "clock", "none"]
+CounterKind = Literal["systick", "minstret", "clock", "cycles", "none"]
 Toolchain = Literal["", "android-ndk"]
 
 
@@ -35,26 +36,14 @@ class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Counter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How executed instructions are counted.
 
-    kind: what counts; of "clock" the ticks are nanoseconds of a run on the machine itself, and
-    instructions are not counted. instructions, ticks: so many ticks are so many instructions.
+    kind: what counts; of "clock" the ticks are nanoseconds of a run on the machine itself, of
+    "cycles" those of a physical core, and instructions are not counted. instructions, ticks: so
+    many ticks are so many instructions.
     """
 
     kind: CounterKind = "none"
     instructions: int = 1
     ticks: int = 1
-
-
-class Serial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The UART that firmware for the serial link uses.
-
-    driver: of `runtime_c/serial/uart_<driver>.c`. address: of its registers. baud: bits per second.
-    clock_hz: what it divides; 0: the core's.
-    """
-
-    driver: str
-    address: int
-    baud: int = 115_200
-    clock_hz: int = 0
 
 
 class Flash(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +75,8 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     debian_packages: what provides the emulator. counter: how instructions are counted.
     serial: the UART of firmware for the serial link.
     flash: what writes to a physical board; None where nothing does.
+    setup: what its firmware does first, whatever the harness: clocks, wait states, pins.
+    caches: the core's caches are then emptied and switched on.
     """
 
     name: str
@@ -104,6 +95,8 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     regions: list[Region] = []
     serial: Serial | None = None
     flash: Flash | None = None
+    setup: list[Step] = []
+    caches: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +118,8 @@ class Board:
     toolchain: Toolchain = ""
     serial: Serial | None = None
     flash: Flash | None = None
+    setup: tuple[Step, ...] = ()
+    caches: bool = False
 
     def region(self, name: str) -> Region | None:
         return next((r for r in self.regions if r.name == name), None)
@@ -194,6 +189,8 @@ def load_board(name: str, cpu: str | None = None) -> Board:
         data.toolchain,
         data.serial,
         data.flash,
+        tuple(data.setup),
+        data.caches,
     )
 
 

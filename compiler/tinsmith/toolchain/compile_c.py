@@ -20,6 +20,7 @@ from .programs import run_program, tail
 _EXACT_FLOAT = "-ffp-contract=off"
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 _INCLUDES = (".", "runtime/include", "runtime", "harness")
+_ONLY_BOARD, _ONLY_TWIN = ("harness", "board"), ("harness", "twin")  # sources of one of the two
 _STAMP = "sources.sha256"  # beside the ELF: what it was built from
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
 
@@ -57,14 +58,15 @@ def build(
     flags = [*extra_cflags, *(["-DTS_TRACE"] if trace else [])]
     sources = source_files(project_dir)
     outputs = compile_sources(project_dir, board, sources, output, _INCLUDES, flags)
-    linked = [*outputs, *compiled_kernels(project_dir), *objects]
-    link_elf(project_dir, board, linked, elf, flags=extra_cflags, peak_node=peak_node)
+    own, others = _by_machine(sources, outputs)
+    more = [*compiled_kernels(project_dir), *objects]
+    link_elf(project_dir, board, [*own, *more], elf, flags=extra_cflags, peak_node=peak_node)
     if board.twin:
         twin = firmware(project_dir, trace=trace, twin=True)
         link_elf(
             project_dir,
             board,
-            linked,
+            [*others, *more],
             twin,
             script="link_twin.ld",
             flags=extra_cflags,
@@ -73,6 +75,13 @@ def build(
     if not trace:
         elf.with_name(_STAMP).write_text(_digest(project_dir))
     return elf
+
+
+def _by_machine(sources: Sequence[Path], objects: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The objects of the board's firmware, and of its twin's."""
+    pairs = list(zip(sources, objects, strict=True))
+    own = [o for s, o in pairs if s.parts[:2] != _ONLY_TWIN]
+    return own, [o for s, o in pairs if s.parts[:2] != _ONLY_BOARD]
 
 
 def compile_sources(

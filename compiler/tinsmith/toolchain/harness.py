@@ -16,6 +16,7 @@ from ..errors import CompileError
 from ..ir.dtypes import DType
 from ..ir.graph import Graph
 from ..machine.board import Board, emulated
+from ..machine.peripherals import Serial
 
 _SOURCES = paths.RUNTIME_C / "harness"
 _ANDROID = _SOURCES / "android" / "android-arm64.cmake"
@@ -28,6 +29,7 @@ _MLPERF = paths.RUNTIME_C / "mlperf"
 # What `db` loads for the benchmarks of MLPerf Tiny: bytes of images, or features; else int8.
 _ENCODINGS = {"ic01": "UINT8", "vww01": "UINT8", "ad01": "FLOAT32"}
 HARNESSES = ("semihosting", "serial", "mlperf-tiny")  # how firmware and host talk
+OWN, TWIN = "board", "twin"  # folders of sources for the board itself, and for its twin alone
 _TO_LEARN = ("learn.c", "store.c", "nor_flash.h", "nor_flash.c")
 
 
@@ -81,6 +83,10 @@ def with_uart(
         raise _no_uart(board)
     if baud is None:
         return board
+    slowest, fastest = board.serial.slowest, board.serial.fastest
+    if baud < slowest or (fastest and baud > fastest):
+        expected = f"{slowest:,} to {fastest:,} baud"
+        raise CompileError(f"the UART of {board.name} has no {baud:,} baud", expected=expected)
     return replace(board, serial=msgspec.structs.replace(board.serial, baud=baud))
 
 
@@ -95,11 +101,11 @@ def harness_files(
     """File name → text of everything in `harness/`. Several models can share one firmware.
 
     The linker script of a board with a twin comes twice: `link.ld`, and `link_twin.ld` for what
-    runs in the emulator.
+    runs in the emulator. Sources in `board/` and `twin/` are of one of the two alone.
     """
     elf = board.target.elf
     if harness == "mlperf-tiny":
-        return _mlperf_files(board, models)
+        return {**_mlperf_files(board, models), **_machine_files(board)}
     sources = [_SOURCES / name for name in _EVERYWHERE]
     if not board.is_host:
         sources.append(_SOURCES / "stack.c")
@@ -113,10 +119,19 @@ def harness_files(
     if board.serial is not None and harness == "serial":
         files |= {name: (_SERIAL / name).read_text() for name in (*_LINK, *_FILES)}
         files |= _port_files(board, models)
-    if not board.is_host:
-        files["link.ld"] = link_script(board)
-        if board.twin:
-            files["link_twin.ld"] = link_script(emulated(board))
+    return files | _machine_files(board)
+
+
+def _machine_files(board: Board) -> dict[str, str]:
+    """What the board does first, and how it is linked; nothing where there is a system."""
+    if board.is_host:
+        return {}
+    files = {"link.ld": link_script(board)}
+    if board.setup:
+        text = render(f"harness/{board.target.elf}/setup.c.j2", {"board": board})
+        files[f"{OWN}/setup.c"] = text
+    if board.twin:
+        files["link_twin.ld"] = link_script(emulated(board))
     return files
 
 
@@ -144,16 +159,27 @@ def _mlperf_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, 
         **_port_files(board, models),
         "model_binding.c": render("harness/model_binding.c.j2", {"models": models}),
         "th_config.h": render("mlperf/th_config.h.j2", view),
-        "link.ld": link_script(board),
     }
 
 
 def _port_files(board: Board, models: Sequence[ModelBinding]) -> dict[str, str]:
-    """The UART's driver."""
+    """The UART's driver; of a board with a twin, the twin's too."""
     assert board.serial is not None
-    names = [*_PORT, f"uart_{board.serial.driver}.c"]
-    files = {name: (_SERIAL / name).read_text() for name in names}
-    return files | {"ts_board.h": _serial_header(board, models)}
+    files = {name: (_SERIAL / name).read_text() for name in _PORT}
+    files["ts_board.h"] = _serial_header(board, models)
+    files |= _driver(OWN, board.serial)
+    twin = emulated(board)
+    if board.twin and twin.serial is not None:
+        serial = msgspec.structs.replace(twin.serial, baud=board.serial.baud)
+        machine = replace(twin, name=board.name, serial=serial)
+        files[f"{TWIN}/ts_board.h"] = _serial_header(machine, models)
+        files |= _driver(TWIN, serial)
+    return files
+
+
+def _driver(folder: str, serial: Serial) -> dict[str, str]:
+    name = f"uart_{serial.driver}.c"
+    return {f"{folder}/{name}": (_SERIAL / name).read_text()}
 
 
 def _serial_header(board: Board, models: Sequence[ModelBinding]) -> str:
@@ -187,10 +213,11 @@ def write_harness(
     folder = project_dir / "harness"
     folder.mkdir(parents=True, exist_ok=True)
     files = harness_files(board, models, harness)
-    for old in folder.iterdir():
-        if old.is_file() and old.name not in files:
+    for old in folder.rglob("*"):
+        if old.is_file() and str(old.relative_to(folder)) not in files:
             old.unlink()
     for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     for_cmake = project_dir / _ANDROID.name
     for_cmake.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ extern int main(void);
 extern uint32_t ts_stack_top[], ts_data_load[], ts_data_start[], ts_data_end[];
 extern uint32_t ts_bss_start[], ts_bss_end[];
 void ts_reset(void);
+void ts_boot(void);
 void ts_counter_wrapped(void); /* the counter's interrupt */
 
 static void fault(void)
@@ -31,6 +32,9 @@ __attribute__((noreturn)) void ts_reset(void)
     ts_exit(TS_EXIT_FAULT); /* main exits by itself */
 }
 
+/* Where a reset leads. A board that has something to set up first, setup.c, comes before this. */
+__attribute__((weak, alias("ts_reset"), noreturn)) void ts_boot(void);
+
 typedef void (*handler)(void);
 
 /* Stack pointer, reset, NMI, faults…; SysTick is the sixteenth word. */
@@ -39,6 +43,6 @@ __attribute__((section(".vectors"), used)) static const struct {
     handler handlers[15];
 } vectors = {
     ts_stack_top,
-    {ts_reset, fault, fault, fault, fault, fault, fault, 0, 0, 0, fault, fault, 0, fault,
+    {ts_boot, fault, fault, fault, fault, fault, fault, 0, 0, 0, fault, fault, 0, fault,
      ts_counter_wrapped},
 };
