@@ -32,6 +32,7 @@ from tinsmith.serial_link.identity import identity_of
 from tinsmith.serial_link.line import NoAnswer
 from tinsmith.serial_link.link import WrongFirmware
 from tinsmith.serial_link.port import using_port
+from tinsmith.toolchain.compile_c import build
 from tinsmith.toolchain.firmware import build_firmware
 from tinsmith.train.scheme import Scheme, Update
 from tinsmith.train.simulate import Trainer
@@ -306,3 +307,27 @@ def test_a_pseudo_terminal_is_a_port(project: Path) -> None:
                 assert verify(project).ok
         finally:
             qemu.kill()
+
+
+def test_a_physical_board_counts_cycles(tmp_path: Path) -> None:
+    """At a port that is not QEMU's; here its twin stands at the other end."""
+    folder, board = _build(tmp_path, "nucleo-l4r5zi"), "nucleo-l4r5zi"
+    with proxy(emulator(folder, board, "build/twin.elf")) as line:
+        measured = _cli("bench", folder, "--port", line.url, "--json")
+        assert measured.exit_code == 0, measured.output
+    data = json.loads(measured.stdout)
+    assert data["instructions_per_inference"] is None
+    here = json.loads(_cli("bench", folder, "--port", "qemu", "--json").stdout)
+    assert here["cycles_per_inference"] is None
+    ticks = load_board("mps2-an386").counter.ticks / load_board("mps2-an386").counter.instructions
+    expected = here["instructions_per_inference"] * ticks
+    assert data["cycles_per_inference"] == pytest.approx(expected, rel=0.01)
+    build(folder, load_board(board), trace=True)
+    with proxy(emulator(folder, board, "build/trace/twin.elf")) as line:
+        profiled = _cli("profile", folder, "--port", line.url, "--json")
+        assert profiled.exit_code == 0, profiled.output
+    found = json.loads(profiled.stdout)
+    assert found["unit"] == "cycles"
+    assert all(n["instructions"] is n["estimated_cycles"] is None for n in found["nodes"])
+    total = sum(n["cycles"] for n in found["nodes"])
+    assert total == pytest.approx(data["cycles_per_inference"], rel=0.25)

@@ -165,7 +165,7 @@ class Report(msgspec.Struct, kw_only=True):
     kernels_bytes: of a board whose kernels come from TVM code and constants of the object that TVM
     compiled. latency_us: the median time of one inference, after `bench` on a machine of the
     board's kind; latency_threads: with so many threads. instructions_per_inference: after `bench`
-    in an emulator.
+    in an emulator; cycles_per_inference: on a physical board at a port.
 
     removed_channels: that were proven constant or unread, and are not computed (0: none).
     removed_macs, removed_weight_bytes: what they would have cost.
@@ -219,6 +219,7 @@ class Report(msgspec.Struct, kw_only=True):
     latency_us: float | None = None
     latency_threads: int | None = None
     instructions_per_inference: int | None = None
+    cycles_per_inference: int | None = None
     state_bytes: int | None = None
     train_arena_bytes: int | None = None
     train_arena_lower_bound_bytes: int | None = None

@@ -24,6 +24,7 @@ def report_text(report: Report) -> str:
         ("stack bytes", report.stack_bytes),
         ("kernels of TVM", report.kernels_bytes),
         ("instructions", report.instructions_per_inference),
+        ("cycles", report.cycles_per_inference),
         ("state bytes", report.state_bytes),
         ("training arena", report.train_arena_bytes),
         ("training RAM", report.train_ram_bytes),

@@ -105,6 +105,8 @@ def run(
     if count is not None:
         console.print(f"instructions_per_inference {count:,}", markup=False)
         console.print(f"stack {result.stack_painted_bytes:,} B", markup=False)
+    if result.cycles_per_inference is not None:
+        console.print(f"cycles_per_inference {result.cycles_per_inference:,}", markup=False)
     if output is not None:
         console.print(f"outputs in {output}", markup=False)
 
@@ -119,6 +121,7 @@ def run_data(result: RunResult) -> dict[str, object]:
         "samples": len(result.device_outputs[0]),
         "commit": result.commit,
         "instructions_per_inference": result.instructions_per_inference,
+        "cycles_per_inference": result.cycles_per_inference,
         "stack_bytes": result.stack_painted_bytes or None,
         "outputs": {
             name: {"shape": list(array.shape), "dtype": str(array.dtype)}
@@ -201,7 +204,8 @@ def bench(
     show.figures(f"{report.model} on {report.board}", figures)
     for line in trust_lines(report.trust) if report.trust else ():
         out().print(line, markup=False)
-    if report.instructions_per_inference is None and report.latency_us is None:
+    measured = (report.instructions_per_inference, report.cycles_per_inference, report.latency_us)
+    if all(figure is None for figure in measured):
         out().print(show.unmeasured(report), markup=False)
     for part in (nodes, steps):
         if part:
@@ -224,6 +228,8 @@ def _profile_rows(nodes: Sequence[NodeProfile]) -> list[dict[str, object]]:
         unit, cost = ("instructions", p.instructions)
         if p.microseconds is not None:
             unit, cost = ("us", p.microseconds)
+        elif p.cycles is not None:
+            unit, cost = ("cycles", p.cycles)
         rows.append({"name": p.node.name, "op": p.node.op.name, unit: cost})
     return rows
 

@@ -12,6 +12,7 @@ def bench_figures(report: Report) -> dict[str, int | float | None]:
         "latency_threads": report.latency_threads,
         "kernels_bytes": report.kernels_bytes,
         "instructions_per_inference": report.instructions_per_inference,
+        "cycles_per_inference": report.cycles_per_inference,
         "flash_bytes": report.flash_bytes,
         "model_flash_bytes": report.model_flash_bytes,
         "ram_bytes": report.ram_bytes,

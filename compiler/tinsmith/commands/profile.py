@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..codegen.report import read_report
 from ..lab.place import reaching
 from ..plan.model import short_name
-from ..runner.profile import LayerProfile, draw_profile, profile_layers, unit
+from ..runner.profile import LayerProfile, draw_profile, measured_cycles, profile_layers, unit
 from . import show
 from .console import out, print_json, progress, reported, table
 from .options import AsJson, Project
@@ -62,7 +62,8 @@ def _row(layer: LayerProfile) -> dict[str, object]:
         "op": layer.node.op.name,
         "macs": layer.node.op.macs(layer.node),
         "instructions": layer.instructions,
-        "estimated_cycles": layer.cycles,
+        "estimated_cycles": None if layer.instructions is None else layer.cycles,
+        "cycles": layer.cycles if layer.instructions is None else None,
         "us": layer.microseconds,
         "functions": {
             name: {"instructions": instructions, "estimated_cycles": cycles}
@@ -75,7 +76,9 @@ def _print(layers: Sequence[LayerProfile]) -> None:
     total = sum(layer.cost for layer in layers) or 1.0
     measured = {
         "instructions": [layer.instructions for layer in layers],
-        "est. cycles": [None if x.cycles is None else round(x.cycles) for x in layers],
+        "cycles" if measured_cycles(layers) else "est. cycles": [
+            None if x.cycles is None else round(x.cycles) for x in layers
+        ],
         "µs": [layer.microseconds for layer in layers],
     }
     columns = {name: cells for name, cells in measured.items() if any(c is not None for c in cells)}

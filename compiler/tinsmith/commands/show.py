@@ -232,7 +232,8 @@ def figures(title: str, values: Mapping[str, int | float | None]) -> None:
 def profile(nodes: Sequence[NodeProfile]) -> None:
     """`bench --layers`."""
     timed = any(p.microseconds is not None for p in nodes)
-    costs = [(p.microseconds if timed else p.instructions) or 0 for p in nodes]
+    counted = "cycles" if any(p.cycles is not None for p in nodes) else "instructions"
+    costs = [(p.microseconds if timed else p.cycles or p.instructions) or 0 for p in nodes]
     total = sum(costs) or 1
     rows: list[tuple[object, ...]] = []
     for p, cost in zip(nodes, costs, strict=True):
@@ -240,7 +241,7 @@ def profile(nodes: Sequence[NodeProfile]) -> None:
         ratio = (macs / cost / 1e3 if timed and cost else cost / macs) if macs else None
         name = short_name(p.node.name, NODE_WIDTH)
         rows.append((p.node.op.name, name, macs or None, cost, f"{cost / total:.1%}", ratio))
-    columns = ("op", "node", "MACs", "instructions", "share", "per MAC")
+    columns = ("op", "node", "MACs", counted, "share", "per MAC")
     if timed:
         columns = ("op", "node", "MACs", "µs", "share", "GMAC/s")
     out().print(table("", columns, rows, 2))

@@ -14,12 +14,12 @@ from ..codegen.report import Report, TrustReport, read_report, write_report
 from ..errors import CompileError
 from ..ir.dtypes import Array
 from ..ir.graph import Node
-from ..machine.board import Counter, emulated
+from ..machine.board import Counter
 from ..toolchain.compile_c import build
 from ..trust.manifest import check_manifest
 from .execute import trace_sample, trace_sequence
 from .latency import has_clock, measure_latency, node_times
-from .project import Project, device_samples, open_project
+from .project import Project, counter_of, device_samples, open_project
 from .protected import traced, unprotected
 from .protocol import Sample, TraceRecord
 from .run import run_project
@@ -33,11 +33,13 @@ _RATE = 2.0**-10  # of the steps that are measured; their cost does not depend o
 @dataclass(frozen=True)
 class NodeProfile:
     """instructions: executed for this node, to the resolution of the counter; on a board with a
-    clock None, and microseconds is the median time instead."""
+    clock None, and microseconds is the median time instead; on a physical board at a port None, and
+    cycles is what its core took."""
 
     node: Node
     instructions: int | None
     microseconds: float | None = None
+    cycles: int | None = None
 
 
 def bench(folder: str | Path, *, threads: int | None = None) -> Report:
@@ -45,13 +47,15 @@ def bench(folder: str | Path, *, threads: int | None = None) -> Report:
     that learns also `train_step_instructions`.
 
     They stay None on the host, where instructions are not counted. On a board with a clock that is
-    this machine's own kind, `latency_us` is measured, with so many threads. Raises as `run` does.
+    this machine's own kind, `latency_us` is measured, with so many threads; on a physical board at
+    a port, `cycles_per_inference`. Raises as `run` does.
     """
     project = open_project(folder)
     sample = embedded_sample(project)
     result = run_project(project, sample)
     report = read_report(project.folder)
     report.instructions_per_inference = result.instructions_per_inference
+    report.cycles_per_inference = result.cycles_per_inference
     if has_clock(project):
         latency = measure_latency(project, sample, threads=threads)
         report.latency_us = round(latency.median_us, 2)
@@ -116,7 +120,7 @@ def _total(nodes: Iterable[NodeProfile]) -> int:
 
 
 def _counter(project: Project) -> Counter:
-    counter = emulated(project.board).counter
+    counter = counter_of(project.board)
     if counter.kind == "clock":
         raise CompileError(
             f"board {project.board.name} is emulated here: its times are not measured",
@@ -133,6 +137,8 @@ def _by_node(
     ticks = np.zeros(len(nodes), np.int64)
     for record in records:
         ticks[record.node] += record.ticks
+    if counter.kind == "cycles":
+        return [NodeProfile(n, None, cycles=int(t)) for n, t in zip(nodes, ticks, strict=True)]
     ratio = Fraction(counter.instructions, counter.ticks)
     return [NodeProfile(n, round(int(t) * ratio)) for n, t in zip(nodes, ticks, strict=True)]
 

@@ -27,7 +27,8 @@ _NARROW = 0.012  # share of the picture below which a rectangle has no name
 @dataclass(frozen=True)
 class LayerProfile:
     """What one node costs. On an emulated board instructions, with cycles an estimate from them
-    (None without prices of the core); on this machine's own kind the median microseconds.
+    (None without prices of the core); on a physical board at a port the cycles it took, alone; on
+    this machine's own kind the median microseconds.
 
     functions: by C function, (instructions, cycles).
     """
@@ -54,7 +55,7 @@ def profile_layers(folder: str | Path) -> list[LayerProfile]:
     """
     project = open_project(folder)
     if project.protected or port_of(project.elf(), project.board) is not None:
-        return [LayerProfile(p.node, instructions=p.instructions) for p in bench.profile(folder)]
+        return [LayerProfile(p.node, p.instructions, p.cycles) for p in bench.profile(folder)]
     if has_clock(project):
         return [LayerProfile(p.node, microseconds=p.microseconds) for p in bench.profile(folder)]
     sample = Sample(tuple(a[0] for a in bench.embedded_sample(project)))
@@ -84,7 +85,14 @@ def unit(layers: Sequence[LayerProfile]) -> str:
     """What `cost` counts."""
     if any(layer.microseconds is not None for layer in layers):
         return "µs"
-    return "estimated cycles" if any(layer.cycles for layer in layers) else "instructions"
+    if not any(layer.cycles for layer in layers):
+        return "instructions"
+    return "cycles" if measured_cycles(layers) else "estimated cycles"
+
+
+def measured_cycles(layers: Sequence[LayerProfile]) -> bool:
+    """Whether the cycles are what a core took, and no estimate."""
+    return all(layer.instructions is None for layer in layers)
 
 
 def _draw(axes: Any, layers: Sequence[LayerProfile]) -> None:

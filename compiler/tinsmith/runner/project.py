@@ -15,7 +15,7 @@ from ..codegen.report import read_report
 from ..errors import CompileError, InternalError, MissingTool, Refused
 from ..ir.dtypes import Array
 from ..ir.graph import Graph
-from ..machine.board import Board, emulated, load_board
+from ..machine.board import Board, Counter, emulated, load_board
 from ..quant.samples import load_samples, match_samples
 from ..serial_link.port import current_port
 from ..toolchain.compile_c import firmware
@@ -81,14 +81,26 @@ def check_images(project: Project) -> None:
 
 
 def count_instructions(board: Board, results: list[Result]) -> Array | None:
-    """Executed instructions of each run, to the nearest; None where the board cannot count: a
-    physical board at a port counts cycles."""
-    counter, port = emulated(board).counter, current_port()
-    physical = port is not None and not port.emulated and board.twin
-    if counter.kind in ("none", "clock") or physical:
+    """Executed instructions of each run, to the nearest; None where the board cannot count them."""
+    counter = counter_of(board)
+    if counter.kind in ("none", "clock", "cycles"):
         return None
     ratio = Fraction(counter.instructions, counter.ticks)
     return np.array([round(r.ticks * ratio) for r in results], np.int64)
+
+
+def count_cycles(board: Board, results: list[Result]) -> Array | None:
+    """Cycles of the core in each run; None where they are not what the board counts."""
+    if counter_of(board).kind != "cycles":
+        return None
+    return np.array([r.ticks for r in results], np.int64)
+
+
+def counter_of(board: Board) -> Counter:
+    """What counts where a project of the board runs now: itself at a port, else its emulator."""
+    port = current_port()
+    physical = port is not None and not port.emulated and bool(board.twin)
+    return board.counter if physical else emulated(board).counter
 
 
 def check_status(results: Sequence[Result]) -> None:

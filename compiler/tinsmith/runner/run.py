@@ -20,6 +20,7 @@ from .project import (
     Project,
     check_images,
     check_status,
+    count_cycles,
     count_instructions,
     device_samples,
 )
@@ -35,6 +36,7 @@ class RunResult:
             of 1 becomes the samples' axis, [samples, *shape[1:]]; other shapes are stacked.
         device_outputs: the same in the device's layout, in the order of the graph.
         instructions: executed by the model alone, per sample; None on the host.
+        cycles: of the model alone, per sample, of a physical board at a port; else None.
         stack_painted_bytes: the deepest stack use seen, from the model's call down; 0 on the host.
         commit: the counter of the store whose state answered; 0 for what was compiled.
     """
@@ -45,11 +47,17 @@ class RunResult:
     instructions: Array | None
     stack_painted_bytes: int
     commit: int = 0
+    cycles: Array | None = None
 
     @property
     def instructions_per_inference(self) -> int | None:
         """The mean over the samples, rounded."""
         return None if self.instructions is None else round(float(self.instructions.mean()))
+
+    @property
+    def cycles_per_inference(self) -> int | None:
+        """The mean over the samples, rounded."""
+        return None if self.cycles is None else round(float(self.cycles.mean()))
 
     def dequantized(self) -> dict[str, Array]:
         """The outputs as float32."""
@@ -119,6 +127,7 @@ def run_project(
         count_instructions(project.board, results),
         max(r.stack_bytes for r in results),
         project.commit,
+        count_cycles(project.board, results),
     )
 
 
