@@ -29,5 +29,7 @@ def drawn(size: tuple[float, float], *paths: Path, font: float = 8.0) -> Generat
         figure = Figure(figsize=size, dpi=110)
         FigureCanvasAgg(figure)
         yield figure
+        # What "tight" would lay out again for every path.
+        bounds = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
         for path in paths:
-            figure.savefig(path, metadata=FORMATS[path.suffix], bbox_inches="tight")
+            figure.savefig(path, metadata=FORMATS[path.suffix], bbox_inches=bounds)

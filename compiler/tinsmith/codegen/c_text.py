@@ -79,6 +79,8 @@ def c_table(array: Array) -> str:
     """The elements in aligned columns, no line wider than COLUMNS; without the braces."""
     if array.dtype.itemsize < 4 and array.dtype.kind in "iu":
         items = [str(v) for v in array.ravel().tolist()]
+    elif array.dtype == np.int32:
+        items = [c_int(v) for v in array.ravel().tolist()]
     else:
         items = [c_scalar(v, array.dtype) for v in array.ravel()]
     width = max(map(len, items))

@@ -49,21 +49,22 @@ def _panel(
 ) -> Iterator[str]:
     rows = max(1, min(rows, -(-plan.arena_bytes // plan.alignment)))
     edges = [plan.arena_bytes * i // rows for i in range(rows + 1)]
+    named = list(zip(plan.placed, symbols, strict=True))
+    live = [[(p, s) for p, s in named if p.buffer.live_at(step)] for step in steps]
     for low, high in reversed(list(itertools.pairwise(edges))):
-        cells = (_cell(plan, symbols, step, (low, high), cell) for step in steps)
+        cells = (_cell(held, (low, high), cell) for held in live)
         yield f"{low:>{_GUTTER - 2},} │" + "".join(cells)
     yield " " * (_GUTTER - 1) + "└" + "─" * (cell * len(steps))
     yield f"{'step':>{_GUTTER - 2}}  " + _ruler(steps, cell)[: cell * len(steps)].rstrip()
 
 
-def _cell(
-    plan: MemoryPlan, symbols: Sequence[str], step: int, band: tuple[int, int], cell: int
-) -> str:
-    """The buffer that covers most of the band; where an output covers it too, both, older first."""
+def _cell(live: Sequence[tuple[Placed, str]], band: tuple[int, int], cell: int) -> str:
+    """Of what is live the buffer that covers most of the band; where an output covers it too, both,
+    older first."""
     covers: list[tuple[int, int, int, int, str]] = []
-    for p, symbol in zip(plan.placed, symbols, strict=True):
+    for p, symbol in live:
         start, end = max(p.offset, band[0]), min(p.end, band[1])
-        if start < end and p.buffer.live_at(step):
+        if start < end:
             covers.append((end - start, p.buffer.first, start, end, symbol))
     if not covers:
         return _FREE * cell

@@ -17,18 +17,20 @@ _COLOURS = ("#f2c894", "#e8a598", "#c9b3dc", "#b8ccb0", "#efe0a1", "#b0cfd3")
 
 
 def write_timeline(
-    plan: MemoryPlan, path: Path, *, budget: int | None = None, title: str = ""
+    plan: MemoryPlan, *paths: Path, budget: int | None = None, title: str = ""
 ) -> None:
-    """Write the plan to `path`, an .svg or .png file. The same plan gives the same bytes.
+    """Write the plan to every path, .svg or .png files. The same plan gives the same bytes.
 
     Scratch is hatched, so is what an output shares with its dying input. Lines: the arena, the
     lower bound, the budget in bytes if there is one. Raises CompileError for another kind of file.
     """
-    if path.suffix not in FORMATS:
-        raise CompileError(
-            f"cannot draw the arena into {path.name!r}", expected="a name ending in .svg or .png"
-        )
-    with drawn((_inches(len(plan.order)), 6.0), path) as figure:
+    for path in paths:
+        if path.suffix not in FORMATS:
+            raise CompileError(
+                f"cannot draw the arena into {path.name!r}",
+                expected="a name ending in .svg or .png",
+            )
+    with drawn((_inches(len(plan.order)), 6.0), *paths) as figure:
         axes: Any = figure.add_subplot()
         _draw(axes, plan, budget)
         axes.set_title(_title(plan, title), loc="left")
@@ -45,8 +47,8 @@ def draw_arena(
     folder: Path, plan: MemoryPlan, *, budget: int | None, title: str, stem: str = "arena"
 ) -> None:
     """Write `stem`.svg, `stem`.png and, as text, `stem`.txt into `folder`."""
-    for suffix in (".svg", ".png"):
-        write_timeline(plan, folder / f"{stem}{suffix}", budget=budget, title=title)
+    paths = (folder / f"{stem}.svg", folder / f"{stem}.png")
+    write_timeline(plan, *paths, budget=budget, title=title)
     (folder / f"{stem}.txt").write_text(arena_map(plan) + "\n")
 
 
