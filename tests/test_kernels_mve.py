@@ -52,6 +52,19 @@ MORE_FLAT = (
     _depthwise("flat_cut", (1, 260, 4, 3), pads=(0, 2, 2, 1)),
 )
 
+# Windows of any size: bands in place and not, blocks that overlap, a filter's image beyond reach
+# of a load, two taps of a window on one byte of a border.
+MORE_SIZES = (
+    conv_case("any_7", (1, 16, 33, 32), 16, (7, 7), strides=(2, 2), pads=(3, 2, 3, 3), groups=16),
+    conv_case("any_bands", (1, 8, 41, 38), 8, (5, 5), pads=(2, 2, 2, 2), groups=8),
+    conv_case("any_wide", (1, 8, 9, 58), 8, (7, 7), pads=(3, 3, 3, 3), groups=8),
+    conv_case(
+        "any_dilated", (1, 11, 17, 13), 11, (3, 5), dilations=(3, 2), pads=(4, 0, 1, 3), groups=11,
+        clamp=(-0.5, 1.0),
+    ),
+    conv_case("any_narrow", (1, 8, 3, 1), 8, (5, 4), pads=(2, 2, 2, 1), groups=8),
+)  # fmt: skip
+
 # Four pixels at a time: rows that leave some, lines unrolled or not, strides, tall windows.
 MORE_COLUMNS = (
     conv_case("columns_16", (1, 16, 9, 13), 8, (3, 3), pads=SAME),
@@ -75,7 +88,14 @@ MORE_MEANS = (
 )
 
 ALL_MORE = {
-    "conv2d": (*MORE["conv2d"], *MORE_STRIPS, *MORE_FLAT, *MORE_COLUMNS, *MORE_WINDOWS),
+    "conv2d": (
+        *MORE["conv2d"],
+        *MORE_SIZES,
+        *MORE_STRIPS,
+        *MORE_FLAT,
+        *MORE_COLUMNS,
+        *MORE_WINDOWS,
+    ),
     "reduce_mean": MORE_MEANS,
 }
 

@@ -85,6 +85,7 @@ LAYERS = (
         "depthwise_dilated", (9, 8, 4), 4, (3, 2),
         ConvolutionAttrs((2, 1), (2, 1, 2, 1), (2, 3), 4), (0,),
     ),
+    Layer("depthwise_broad", (7, 13, 8), 8, (5, 5), ConvolutionAttrs(pads=(2,) * 4, groups=8)),
     Layer("grouped", (5, 5, 8), 12, (3, 3), ConvolutionAttrs(pads=SAME3, groups=4), (0, 1)),
 )  # fmt: skip
 

@@ -25,7 +25,7 @@ _MAX_UNROLL = 6
 _MAX_OFFSET = 2**16 - 1  # of a gather's and a scatter's lane
 
 
-def _rows(node: Node, graph: Graph) -> Array | None:
+def rescaling_rows(node: Node, graph: Graph) -> Array | None:
     """int32 [O, 2]: multiplier, and −(n − 31) for VRSHL, which rounds as the rule does from n = 32
     on. Sums of layers that learn fit int32 whatever they learn."""
     multiplier, shift = (graph.constant(v).astype(np.int64) for v in node.inputs[4:6])
@@ -45,7 +45,7 @@ def _applies(node: Node, graph: Graph) -> bool:
         and g.out_c % 2 == 0
         and 3 * g.out_c + 1 <= _MAX_OFFSET
         and g.in_c <= _MAX_OFFSET
-        and _rows(node, graph) is not None
+        and rescaling_rows(node, graph) is not None
     )
 
 
@@ -99,7 +99,7 @@ def _scratch(node: Node, graph: Graph) -> int:
 
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    rows = _rows(node, graph)
+    rows = rescaling_rows(node, graph)
     assert rows is not None, "applies() promised"
     return {**filters_and_bias(node, graph), "rows": Constant(np.ravel(rows))}
 
