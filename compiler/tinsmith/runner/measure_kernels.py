@@ -21,12 +21,13 @@ from ..machine.costs import Cost
 from ..plan.arena import plan_arena
 from ..toolchain.compile_c import build
 from ..toolchain.harness import ModelBinding, write_harness
-from .histogram import executed
+from .histogram import Executed, executed
 from .project import Project
 from .protocol import Sample
 
 LAYERS_AT_ONCE = 48
 _ARENA_BYTES = 1 << 20  # of one firmware: what is more goes into the next
+_CONSTANT_BYTES = 3 << 20
 
 
 @dataclass(frozen=True)
@@ -52,32 +53,43 @@ def measure_kernels(
 
     Raises CompileError for a board that cannot be measured here, MissingTool.
     """
+    found = execute_kernels(jobs, board, progress)
+    return [Cost(float(e.instructions), e.cycles, e.code_bytes) for e in found]
+
+
+def execute_kernels(
+    jobs: Sequence[Job], board: Board, progress: Callable[[str], None] = lambda step: None
+) -> list[Executed]:
+    """What each job executes, in order, by function. Raises as `measure_kernels`."""
     if not can_measure(board):
         raise CompileError(f"the emulator of board {board.name} does not count addresses")
-    found: list[Cost] = []
+    found: list[Executed] = []
     for part in _portions(jobs):
         progress(f"{len(found)} of {len(jobs)} measured")
-        found += _measure(part, board)
+        found += _executed(part, board)
     return found
 
 
 def _portions(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     part: list[Job] = []
-    used = 0
+    used = stored = 0
     for job in jobs:
         node = job.node
         size = job.kernel.scratch_bytes(node, job.graph)
         size += sum(v.type.bytes for v in (*node.inputs[:1], *node.outputs))
-        if part and (len(part) == LAYERS_AT_ONCE or used + size > _ARENA_BYTES):
+        constants = sum(c.array.nbytes for c in job.kernel.constants(node, job.graph).values())
+        full = used + size > _ARENA_BYTES or stored + constants > _CONSTANT_BYTES
+        if part and (len(part) == LAYERS_AT_ONCE or full):
             yield part
-            part, used = [], 0
+            part, used, stored = [], 0, 0
         part.append(job)
         used += size
+        stored += constants
     if part:
         yield part
 
 
-def _measure(jobs: Sequence[Job], board: Board) -> list[Cost]:
+def _executed(jobs: Sequence[Job], board: Board) -> list[Executed]:
     program = _side_by_side(jobs, board)
     graph = program.graph
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
@@ -88,8 +100,7 @@ def _measure(jobs: Sequence[Job], board: Board) -> list[Cost]:
         build(folder, board, trace=True)
         project = Project(folder, graph, board)
         sample = Sample(tuple(np.asarray(a) for a in random_sample(graph)))
-        counted = executed(project, project.elf(trace=True), sample)
-    return [Cost(float(e.instructions), e.cycles, e.code_bytes) for e in counted]
+        return executed(project, project.elf(trace=True), sample)
 
 
 def _side_by_side(jobs: Sequence[Job], board: Board) -> Program:
