@@ -42,6 +42,7 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         **vars(g),
         "k": k,
         "direct": direct,
+        "inner": g.is_inner,
         "chunks": whole,
         "tail": tail,
         "unroll": unroll(whole, MAX_UNROLL) if whole else 0,
