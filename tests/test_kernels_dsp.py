@@ -36,11 +36,26 @@ MORE = {
     "average_pool": (
         Case("lanes", ((1, 8, 9, 7),), AveragePoolAttrs((3, 2), (2, 1), (1, 0, 0, 1))),
         Case("lanes_whole", ((1, 4, 8, 8),), AveragePoolAttrs((2, 2), (2, 2), clamp=(-0.5, 1.0))),
-        Case("lanes_most", ((1, 4, 16, 17),), AveragePoolAttrs((16, 16))),
+        Case("lanes_most", ((1, 4, 9, 17),), AveragePoolAttrs((8, 16))),
+        Case("lanes_lines", ((2, 8, 9, 10),), AveragePoolAttrs((5, 5), (2, 1), (2, 2, 2, 2))),
+        Case(
+            "lanes_counted",
+            ((1, 4, 7, 8),),
+            AveragePoolAttrs((3, 3), (2, 2), (1, 1, 1, 1), count_include_pad=True, ceil_mode=True),
+        ),
+        Case(
+            "lanes_dilated",
+            ((1, 8, 9, 9),),
+            AveragePoolAttrs((2, 3), (1, 2), (2, 1, 2, 2), (3, 2), clamp=(-0.5, 1.0)),
+        ),
     ),
     "max_pool": (
         Case("lanes", ((1, 8, 9, 7),), MaxPoolAttrs((3, 2), (2, 1), (1, 0, 0, 1))),
         Case("lanes_whole", ((2, 4, 8, 8),), MaxPoolAttrs((2, 2), (2, 2), clamp=(-0.5, 1.0))),
+        Case("lanes_lines", ((2, 8, 9, 10),), MaxPoolAttrs((5, 5), (2, 1), (2, 2, 2, 2))),
+        Case("lanes_far", ((1, 1400, 2, 5),), MaxPoolAttrs((2, 4), clamp=(-0.5, 1.0))),
+        Case("lanes_dilated", ((1, 8, 9, 9),), MaxPoolAttrs((5, 4), (1, 2), (2, 1, 2, 2), (2, 2))),
+        Case("lanes_outside", ((1, 4, 4, 5),), MaxPoolAttrs((2, 2), (1, 2), (3, 2, 2, 3))),
     ),
     "add": (
         Case("eights", ((1, 4, 4, 3), (1, 4, 4, 3)), attrs=SumAttrs(clamp=(-0.5, 1.0))),

@@ -30,14 +30,17 @@ from tinsmith.kernels.counts import counts
 from tinsmith.kernels.kernel import Kernel
 from tinsmith.kernels.select import candidates
 from tinsmith.machine.board import load_board
-from tinsmith.machine.costs import FORM, Cost, Formula, load_costs
+from tinsmith.machine.costs import FORM, PART, Cost, Formula, load_costs
 from tinsmith.pass_manager import PassContext
 from tinsmith.pipeline import canonical, lower
-from tinsmith.runner.measure_kernels import Job, measure_kernels
+from tinsmith.runner.histogram import Executed
+from tinsmith.runner.measure_kernels import Job, execute_kernels, measure_kernels
 from tinsmith.toolchain.tuned import compiler_version
 
 from ..shared import shared_models
+from .drawn_convolutions import drawn_convolutions
 from .drawn_layers import drawn_layers
+from .drawn_others import drawn_others
 
 BOARDS = {
     "cortex-m4": "mps2-an386",
@@ -47,12 +50,19 @@ BOARDS = {
 FOLDS = 4
 LEAST = 3  # layers of a form of a template; with fewer, its own estimate is scaled
 MOST = 40  # layers of a kernel
+REST = "c"  # of all functions without a name among the counts
+SCALED = 6  # layers; with fewer, only the kernel's own estimate is scaled
 
 
 @dataclass(frozen=True)
 class Measured:
     job: Job
-    cost: Cost
+    executed: Executed
+
+    @property
+    def cost(self) -> Cost:
+        found = self.executed
+        return Cost(float(found.instructions), found.cycles, found.code_bytes)
 
     @cached_property
     def counts(self) -> dict[str, float]:
@@ -65,36 +75,73 @@ def _tuned(features: frozenset[str]) -> list[Kernel]:
     return rest if "mve" in features else list(registry())
 
 
-def measured(layers: Graph, target: str, most: int, only: list[str]) -> list[Measured]:
+def measured(layers: Graph, target: str, most: int, kernels: list[Kernel]) -> list[Measured]:
     """Every kernel on the layers it applies to, `most` of each at most; a third of it of a
-    portable one, as those take long."""
+    portable convolution, as those take long."""
     board = load_board(BOARDS[target])
     jobs: list[Job] = []
     used: dict[str, int] = defaultdict(int)
     features = board.target.features
     for node in (n for n in layers.nodes if not n.op.is_view):
-        for kernel in candidates(node, layers, features, _tuned(features)):
-            if only and kernel.name not in only:
-                continue
-            if used[kernel.name] < (most if kernel.features else most // 3):
+        for kernel in candidates(node, layers, features, kernels):
+            slow = kernel.op == "conv2d" and not kernel.features
+            if used[kernel.name] < (most // 3 if slow else most):
                 used[kernel.name] += 1
                 jobs.append(Job(node, layers, kernel))
-    costs = measure_kernels(jobs, board, print)
-    return [Measured(job, cost) for job, cost in zip(jobs, costs, strict=True)]
+    found = execute_kernels(jobs, board, print)
+    return [Measured(job, executed) for job, executed in zip(jobs, found, strict=True)]
+
+
+def alike(kernel: Kernel) -> tuple[str, str]:
+    """Equal for kernels of one form of one template, which cost the same, whatever the operator."""
+    return kernel.template, kernel.name.removeprefix(f"{kernel.op}_")
 
 
 def fitted(rows: list[Measured], value: str) -> dict[str, float]:
     """Coefficients of the counts, none negative; those that matter to no layer are left out."""
     names = sorted({name for row in rows for name in row.counts})
+    if "outputs" not in names:  # every part is counted
+        names.remove("estimate")
+    names = names if len(rows) >= SCALED else ["estimate"]
+    parts: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        parts[name.partition(PART)[0] if PART in name else ""].append(name)
+    if set(parts) == {""}:
+        return _solved(rows, names, [getattr(row.cost, value) for row in rows], value)
+    found: dict[str, float] = {}
+    spent = [spent_by_part(row.executed, set(parts) - {"", REST}, value) for row in rows]
+    for part, own in parts.items():
+        if part:
+            found |= _solved(rows, own, [s[part] for s in spent], value)
+    return found
+
+
+def spent_by_part(executed: Executed, parts: set[str], value: str) -> dict[str, float]:
+    """What the functions NAME_part executed, and REST: all others."""
+    found = dict.fromkeys((*parts, REST), 0.0)
+    for function, (instructions, cycles) in executed.functions.items():
+        name = function.partition(".")[0]  # .constprop.0: a copy for some arguments
+        ends = [part for part in parts if name.endswith(f"_{part}")]
+        own = instructions if value == "instructions" else cycles or 0.0
+        found[max(ends, key=len, default=REST)] += own
+    return found
+
+
+def _solved(
+    rows: list[Measured], names: list[str], spent: list[float], value: str
+) -> dict[str, float]:
+    """What of all rows costs `spent`, by least squares of the error relative to all of them."""
     known = np.array([[row.counts.get(n, 0.0) for n in names] for row in rows])
     truth = np.array([getattr(row.cost, value) for row in rows])
-    scaled = known / truth[:, None]
+    scaled, right = known / truth[:, None], np.array(spent) / truth
     norm = np.maximum(np.abs(scaled).max(0), 1e-30)
-    found = nnls(scaled / norm, np.ones(len(rows)))[0] / norm
+    found = nnls(scaled / norm, right)[0] / norm
     shares = (scaled * found).max(0)
     kept = [n for n, share in zip(names, shares, strict=True) if share > 1e-3]
     columns = [names.index(n) for n in kept]
-    found = nnls(scaled[:, columns] / norm[columns], np.ones(len(rows)))[0] / norm[columns]
+    if not kept:
+        return {}
+    found = nnls(scaled[:, columns] / norm[columns], right)[0] / norm[columns]
     return {n: float(f"{c:.5g}") for n, c in zip(kept, found, strict=True) if c > 0}
 
 
@@ -195,10 +242,23 @@ def main() -> None:
                 print(f"{name:4} {node:32} {kernel:28} {share:6.1%} {error:+7.2%}")
             continue
         rows = defaultdict(list)
-        layers = drawn_layers(1, arguments.layers)
-        for row in measured(layers, target, arguments.most, arguments.only):
-            rows[row.job.kernel.name].append(row)
-        formulas = {name: calibrated(group) for name, group in rows.items()}
+        kernels = _tuned(load_board(BOARDS[target]).target.features)
+        by_function = [k for k in kernels if k.op == "conv2d" and "dsp" in k.features]
+        plain = [k for k in kernels if k not in by_function]
+        for layers, kinds, most in (
+            (drawn_layers(1, arguments.layers), plain, arguments.most),
+            (drawn_others(3, 3 * arguments.layers), plain, arguments.most),
+            (drawn_convolutions(5, 3 * arguments.layers), by_function, 4 * arguments.most),
+        ):
+            asked = [k for k in kinds if not arguments.only or k.name in arguments.only]
+            for row in measured(layers, target, most, asked):
+                rows[alike(row.job.kernel)].append(row)
+        formulas = {
+            name: formula
+            for group in rows.values()
+            for formula in [calibrated(group)]
+            for name in {row.job.kernel.name for row in group}
+        }
         for name, f in sorted(formulas.items()):
             print(f"{name:28} {f.layers:3} layers {f.error:7.2%} {f.worst:7.2%} {f.code_bytes:5} B")
         known = load_costs(target)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ir.graph import Graph, Node
-from . import _counts_dsp, _counts_mve
+from . import _counts_dsp, _counts_mve, _counts_pool, _counts_rows, dsp_counts
 from ._counts_dsp import Counts, View, inner_pixels
 from .geometry import Geometry, conv_geometry
 from .kernel import UNKNOWN_INSTRUCTIONS, Kernel
@@ -19,9 +19,13 @@ from .kernel import UNKNOWN_INSTRUCTIONS, Kernel
 def counts(kernel: Kernel, node: Node, graph: Graph) -> Counts:
     """By name. An estimate that is unknown counts 0."""
     estimate = kernel.instructions(node, graph)
-    found = {
-        "call": 1.0,
-        "estimate": estimate if estimate < UNKNOWN_INSTRUCTIONS else 0.0,
+    found = {"call": 1.0, "estimate": estimate if estimate < UNKNOWN_INSTRUCTIONS else 0.0}
+    if kernel.template in _WHOLE:
+        return found | _WHOLE[kernel.template](node, kernel.view(node, graph))
+    if kernel.template in _BY_FUNCTION:
+        of = _BY_FUNCTION[kernel.template]
+        return found | of(conv_geometry(node), kernel.view(node, graph))
+    found |= {
         "inputs": float(sum(v.type.elements for v in graph.activations(node))),
         "outputs": float(sum(v.type.elements for v in graph.results(node))),
         "macs": float(node.op.macs(node)),
@@ -64,7 +68,20 @@ _CONVOLUTIONS: Mapping[str, Callable[[Geometry, View], Counts]] = {
     **{_DSP + name: of for name, of in _counts_dsp.TEMPLATES.items()},
     **{_MVE + name: of for name, of in _counts_mve.TEMPLATES.items()},
 }
-_ROWS = {_DSP + "dense.c.j2", _DSP + "dense_pairs.c.j2", _DSP + "dense_one_scale.c.j2"} | {
+_BY_FUNCTION: Mapping[str, Callable[[Geometry, View], Counts]] = {
+    _DSP + name: of for name, of in dsp_counts.TEMPLATES.items()
+}
+_WHOLE: Mapping[str, Callable[[Node, View], Counts]] = {
+    **{
+        f"{_DSP}{name}.c.j2": _counts_rows.rows
+        for name in ("dense", "dense_pairs", "dense_one_scale")
+    },
+    _DSP + "add.c.j2": _counts_rows.add,
+    _DSP + "max_pool.c.j2": _counts_pool.pool,
+    _DSP + "average_pool.c.j2": _counts_pool.pool,
+    _DSP + "reduce_mean.c.j2": _counts_pool.mean,
+}
+_ROWS = {
     _MVE + "dense.c.j2",
     "ops/dense_blocked.c.j2",
     "ops/dense.c.j2",

@@ -5,27 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ...ir.graph import Graph, Node
-from ..kernel import Kernel
-from ..portable.reduce_mean import constants, fits_lanes, lanes_view, lead_bytes
+from ..kernel import Constant, Kernel
+from ..portable.reduce_mean import fits_lanes, lanes_view, lead_bytes
+from ._half_scale import HalfScale, half_scale
+from ._loops import loop
 from ._weights import FEATURES
 
-_BODY = 4  # pixels in the body of the loop
+_MAX_BODY = 8  # pixels in the body of the loop
+_REACH = 4095  # of a load, from where it is
 
 
 def _applies(node: Node, graph: Graph) -> bool:
-    return fits_lanes(node, graph, 4)
+    return fits_lanes(node, graph, 4) and _scale(node, graph) is not None
+
+
+def _scale(node: Node, graph: Graph) -> HalfScale | None:
+    multiplier, shift = (int(graph.constant(v)[0]) for v in node.inputs[1:])
+    pixels = node.x.elements // node.x.shape[-1]
+    offset = -pixels * node.x.zero_point
+    return half_scale([(multiplier, shift)], 128 * pixels, offset, node.y.zero_point)
+
+
+def _form(node: Node) -> dict[str, int]:
+    channels = node.x.shape[-1]
+    return loop(node.x.elements // channels, min(_MAX_BODY, _REACH // channels + 1))
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    facts = lanes_view(node, graph)
-    rounds, rest = divmod(facts["pixels"], _BODY)
-    return {**facts, "body": _BODY, "rounds": rounds, "rest": rest}
+    scale = _scale(node, graph)
+    assert scale is not None, "applies() promised"
+    return {**lanes_view(node, graph), **_form(node), "n": scale.n}
+
+
+def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+    scale = _scale(node, graph)
+    assert scale is not None, "applies() promised"
+    return {"scales": Constant(np.array(scale.factors[0], np.int32))}
 
 
 def _instructions(node: Node, graph: Graph) -> float:
     del graph
-    return 0.9 * node.x.elements + 36.0 * node.y.elements + 30
+    form, groups = _form(node), node.y.elements / 4
+    loops = 3 * form["rounds"] + 1 if form["rounds"] > 1 else 1
+    return groups * (3 * node.x.elements / node.y.elements + loops + 18) + 30
 
 
 KERNELS = (
@@ -36,7 +61,7 @@ KERNELS = (
         features=FEATURES,
         applies=_applies,
         view=_view,
-        constants=constants,
+        constants=_constants,
         lead_bytes=lead_bytes,
         instructions=_instructions,
     ),

@@ -1,0 +1,66 @@
+"""How often the parts of the DSP extension's pools and means run; see `counts.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ir.graph import Node
+from ..ops._pool import taps
+from ._counts_dsp import Counts, View
+
+
+def pool(node: Node, v: View) -> Counts:
+    """Runs of windows that are whole, and windows that the border clips; four channels a group."""
+    groups, batch = node.y.shape[3] / 4, v["batch"]
+    (top, bottom), (left, right) = v["whole_h"], v["whole_w"]
+    rows = batch * (bottom - top if v["form"] else 0)
+    whole = rows * (right - left)
+    inside: list[np.ndarray] = []
+    for axis in (0, 1):
+        size = node.x.shape[axis + 1]
+        at = taps(size, node.y.shape[axis + 1], axis, node.attrs)
+        inside.append(((at >= 0) & (at < size)).sum(1))
+    lines, tap_count = (inside[0] > 0)[:, None] * inside[0][:, None], np.outer(*inside)
+    clipped = np.ones(tap_count.shape, bool)
+    if v["form"]:
+        clipped[top:bottom, left:right] = False
+    lines = np.where(tap_count > 0, np.broadcast_to(lines, tap_count.shape), 0)
+    low, high = v["q_min"] > -128, v["q_max"] < 127
+    form, size = v["form"], v["kernel_h"] * v["kernel_w"]
+    found: Counts = {
+        "rows": batch * v["out_h"],
+        "runs": rows,
+        "whole": whole,
+        "clipped": batch * clipped.sum(),
+        "clipped_groups": batch * clipped.sum() * groups,
+        "clipped_lines": batch * lines[clipped].sum() * groups,
+        "clipped_taps": batch * tap_count[clipped].sum() * groups,
+        "clipped_low": batch * clipped.sum() * groups * low,
+        "clipped_high": batch * clipped.sum() * groups * high,
+    }
+    if form and whole:
+        found |= {
+            f"groups {form}": whole * groups,
+            f"group_low_{form}": whole * groups * low,
+            "group_high": whole * groups * high,
+            f"group_lines_{form}": whole * groups * v["kernel_h"],
+            f"group_taps_{form}": whole * groups * size,
+        }
+    if node.op.name == "average_pool" and clipped.any():
+        kind = "padded" if v["count_include_pad"] else "inside"
+        found[f"divided {kind}"] = found["clipped"] if v["by_divisor"] else 0
+    return {name: float(count) for name, count in found.items()}
+
+
+def mean(node: Node, v: View) -> Counts:
+    """Groups of four channels, and the words of their pixels."""
+    groups = v["channels"] / 4
+    bounds = (v["q_min"] > -128) + (v["q_max"] < 127)
+    return {
+        "groups": groups,
+        "words": groups * v["pixels"],
+        "rounds": groups * (v["rounds"] if v["rounds"] > 1 else 0),
+        "rests": groups * (v["rounds"] == 1 and v["rest"] > 0),
+        "looped": groups * (v["rounds"] > 1),
+        "bound": 4 * groups * bounds,
+    }
