@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tinsmith.codegen.choices import Choices
 from tinsmith.codegen.schedule_model import schedule_model
 from tinsmith.errors import CompileError, DoesNotFit
 from tinsmith.ir.graph import Graph
 from tinsmith.ir.interpret import run
 from tinsmith.kernels.aim import Aim, Objective
+from tinsmith.kernels.select import select
 from tinsmith.machine.board import load_board
 from tinsmith.pass_manager import PassContext
 
@@ -84,3 +86,21 @@ def test_an_unknown_objective_is_refused(graph: Graph) -> None:
     with pytest.raises(CompileError, match="cannot optimise for 'speed'") as error:
         arena(graph, None, "speed")  # type: ignore[arg-type]
     assert error.value.expected == "one of instructions, cycles, flash, ram"
+
+
+def test_small_flash_puts_a_price_on_the_arena() -> None:
+    """Of all limits on what is live the best one, by instructions and both prices."""
+    net = Int8Net("block", 5)
+    x = net.conv(net.input(1, 16, 16, 16), 16, 3)
+    graph = net.build(net.add("add", [net.conv(net.conv(x, 16, 3), 16, 3), x]))
+    board, aim = load_board("mps2-an500"), Aim("flash")
+    choices = Choices.of(graph, board, aim)
+    priced = choices.select()
+    every = [
+        select(choices.candidates, aim, choices.room, choices.needs, limit)
+        for limit in choices.limits()
+    ]
+    assert priced.weight == min(found.weight for found in every)
+    free = select(choices.candidates, aim, choices.room, choices.needs)
+    assert free.live_bytes > priced.live_bytes
+    assert free.value < priced.value

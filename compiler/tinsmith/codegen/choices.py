@@ -68,9 +68,21 @@ class Choices:
 
     def select(self, limit: int | None = None) -> Selection:
         """limit: kernels with which more bytes are live at a step are not taken, where there are
-        others; None: any."""
-        if limit is None:
+        others; None: any. Where the arena has a price, lower ones are tried."""
+        if limit is None and not self.aim.arena_price:
             return select(self.candidates, self.aim, self.room)
+        found = best = self._within(limit)
+        while self.aim.arena_price and found.live_bytes > self.least_bytes:
+            limit = found.live_bytes - 1
+            found = self._within(limit)
+            least = found.weight - self.aim.arena_price * (found.live_bytes - self.least_bytes)
+            # It can only cost more from here on.
+            if found.live_bytes > limit or found.status == "too large" or least >= best.weight:
+                break
+            best = min(best, found, key=lambda s: s.weight)
+        return best
+
+    def _within(self, limit: int | None) -> Selection:
         return select(self.candidates, self.aim, self.room, self.needs, limit)
 
     def bound(self, selection: Selection) -> int:

@@ -13,13 +13,14 @@ from ..machine.target import Target
 Objective = Literal["instructions", "cycles", "flash", "ram"]
 OBJECTIVES: tuple[Objective, ...] = ("instructions", "cycles", "flash", "ram")
 FLASH_PRICE = 128.0  # instructions that a byte is worth to --optimize flash
+ARENA_PRICE = 64.0  # and a byte of the arena
 
 
 @dataclass(frozen=True)
 class Aim:
     """objective: what is made least; "flash" is instructions with a price on every byte of
-    constants and code, "ram" the arena first. flash_bytes: in place of the board's. pins: the
-    kernel of a node, by its name or that of its ONNX node.
+    constants and code, and a lower one on the arena's, "ram" the arena first. flash_bytes: in place
+    of the board's. pins: the kernel of a node, by its name or that of its ONNX node.
     """
 
     objective: Objective = "instructions"
@@ -44,6 +45,11 @@ class Aim:
     def price(self) -> float:
         """Of a byte of flash."""
         return FLASH_PRICE if self.objective == "flash" else 0.0
+
+    @property
+    def arena_price(self) -> float:
+        """Of a byte that is live at the worst step."""
+        return ARENA_PRICE if self.objective == "flash" else 0.0
 
     def pin(self, node: Node) -> str | None:
         """The kernel that the user wants for a node."""

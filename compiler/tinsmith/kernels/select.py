@@ -16,7 +16,7 @@ from ..ir.dtypes import DType
 from ..ir.graph import Graph, Node
 from ..machine.target import Target
 from . import registry
-from .aim import BY_INSTRUCTIONS, Aim
+from .aim import BY_INSTRUCTIONS, Aim, Objective
 from .candidate import Candidate
 from .choose import Status, choose
 from .costs import cost
@@ -52,6 +52,12 @@ class Selection:
     def value(self) -> float:
         """Estimated cycles, or instructions, of all nodes."""
         return sum(c.value(self.aim.objective) for c in self.chosen)
+
+    @property
+    def weight(self) -> float:
+        """What the choice makes least, at the prices of bytes; where live bytes were asked for."""
+        flash = self.aim.price * _bytes(self.chosen, self.aim.objective)
+        return self.value + flash + self.aim.arena_price * self.live_bytes
 
     @property
     def live_bytes(self) -> int:
@@ -113,9 +119,9 @@ def select(
     return Selection(aim, chosen, every, status, room, needs, limit)
 
 
-def _bytes(chosen: Iterable[Candidate]) -> int:
+def _bytes(chosen: Iterable[Candidate], objective: Objective = "instructions") -> int:
     """Of constants and code."""
-    options = [c.option("instructions") for c in chosen]
+    options = [c.option(objective) for c in chosen]
     code = {o.function: o.code_bytes for o in options}
     return sum(o.bytes for o in options) + sum(code.values())
 
