@@ -3,6 +3,7 @@ the extremes, and what happens when something is wrong in them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ FEATURES = frozenset({"dsp"})
 SAME = (1, 1, 1, 1)
 ROWS, STORED = "conv2d_winograd_rows_dsp", "conv2d_winograd_dsp"
 INT8 = "conv2d_winograd_int8_"
+SMALL, SMALL_INT8 = "conv2d_winograd_2x2_dsp", "conv2d_winograd_2x2_int8_"
 
 
 def _conv(name: str, x: Shape, out: int, window: tuple[int, int], **attrs: Any) -> Case:
@@ -52,6 +54,12 @@ CASES = (
     _conv("far_positions", (1, 128, 4, 8), 2, (3, 3), pads=SAME),
     _conv("most_channels", (1, 64, 3, 9), 4, (3, 3), pads=(1, 1, 2, 1)),
     _conv("groups", (1, 8, 16, 32), 2, (3, 3), pads=SAME),
+    _conv("two_by_two", (1, 8, 2, 2), 4, (3, 3), pads=SAME),
+    _conv("odd_quads", (1, 20, 3, 5), 8, (3, 3), pads=SAME),
+    _conv("odd_tiles", (1, 12, 9, 10), 4, (3, 3), pads=(1, 0, 1, 0), clamp=(-0.5, 1.0)),
+    _conv("far_rows", (1, 8, 2, 120), 36, (3, 3), pads=SAME),
+    _conv("far_single", (1, 128, 4, 5), 4, (3, 3), pads=SAME),
+    _conv("all_border", (1, 8, 1, 1), 4, (3, 3), pads=(4, 3, 4, 5)),
 )
 OTHERS = (
     _conv("stride", (1, 16, 8, 8), 16, (3, 3), pads=SAME, strides=(2, 2)),
@@ -59,7 +67,7 @@ OTHERS = (
     _conv("grouped", (1, 16, 8, 8), 16, (3, 3), pads=SAME, groups=2),
     _conv("three_inputs", (1, 3, 8, 8), 8, (3, 3), pads=SAME),
     _conv("odd_outputs", (1, 8, 8, 8), 5, (3, 3), pads=SAME),
-    _conv("narrow", (1, 8, 8, 3), 8, (3, 3), pads=SAME),
+    _conv("narrow", (1, 8, 8, 1), 8, (3, 3), pads=SAME),
 )
 
 
@@ -118,8 +126,8 @@ def test_what_is_wrong_is_seen(tmp_path: Path) -> None:
                 models.append(KernelModel("", graph, _spoilt(kernel, name, place)))
         models.append(KernelModel("", graph, _closer(kernel), tight=0))
     wrong = _wrong(tmp_path, "mps2-an500", models)
-    one_group = [m.tight is not None and m.kernel.name == f"{INT8}1_dsp" for m in models]
-    assert wrong == [not free for free in one_group]  # which reads all before it writes
+    one_group = (f"{INT8}1_dsp", f"{SMALL_INT8}1_dsp")  # read all before they write
+    assert wrong == [m.tight is None or m.kernel.name not in one_group for m in models]
 
 
 def _spoilt(kernel: Kernel, name: str, place: int) -> Kernel:
@@ -150,13 +158,25 @@ def test_where_it_does_not_apply() -> None:
 
 
 def test_accumulators_that_could_overflow_are_refused() -> None:
-    """2^6 times the accumulator has to fit int32."""
+    """2^6 times the accumulator has to fit int32, with 2×2 tiles 2^2."""
     graph = _graphs()[7]
-    assert STORED in [k.name for k in _kernels(graph)]
     bias = graph.nodes[0].inputs[2]
-    large = dict(graph.initializers) | {bias: np.full(bias.type.shape, 2**25, np.int32)}
-    names = [k.name for k in _kernels(replace(graph, initializers=large))]
-    assert STORED not in names
+    for bits, names in ((0, {STORED, SMALL}), (25, {SMALL}), (29, set[str]())):
+        large = dict(graph.initializers) | {bias: np.full(bias.type.shape, 2**bits, np.int32)}
+        kernels = _kernels(replace(graph, initializers=large))
+        assert {k.name for k in kernels} & {STORED, SMALL} == names
+
+
+def test_channels_whose_scales_are_far_apart_are_left_to_2x2(tmp_path: Path) -> None:
+    """Brought to one shift, 64 times the accumulator of one overflows; 4 times it do not."""
+    graph = _graphs()[7]
+    shift = graph.nodes[0].inputs[4]
+    values = graph.constant(shift) + np.array([7, 0], np.int32)
+    graph = replace(graph, initializers=dict(graph.initializers) | {shift: values})
+    kernels = _kernels(graph)
+    assert {k.name for k in kernels} & {STORED, SMALL} == {SMALL}
+    models = [KernelModel("", graph, kernel) for kernel in kernels]
+    assert not any(_wrong(tmp_path, "mps2-an500", models))
 
 
 def test_each_doubling_of_groups_saves_scratch() -> None:
@@ -193,19 +213,19 @@ def test_estimates_are_near_what_is_executed(tmp_path: Path) -> None:
         assert abs(estimate / instructions - 1) < 0.05, model.kernel.name
 
 
-def test_tiles_cover_every_output_once_or_more() -> None:
+@pytest.mark.parametrize("size", [2, 4])
+def test_tiles_cover_every_output_once_or_more(size: int) -> None:
     for graph in _graphs():
         (node,) = graph.nodes
         g = conv_geometry(node)
-        if not has_windows(node, height=4, channels=128):
+        if not has_windows(node, height=size, width=size, channels=128):
             continue
-        tiles = tiling(g)
-        rows = {
-            y + i for n in range(tiles.bands) for i in range(4) for y in [min(4 * n, tiles.last_y)]
+        tiles = tiling(g, size)
+        places = [tiles.place(n) for n in range(tiles.count)]
+        covered = {
+            (y + i, x + j) for y, x in places for i, j in itertools.product(range(size), repeat=2)
         }
-        firsts = [min(8 * n, tiles.last_x) for n in range(tiles.pairs_w)]
-        columns = {x + s + i for x in firsts for s in (0, tiles.step) for i in range(4)}
-        assert (rows, columns) == (set(range(g.out_h)), set(range(g.out_w)))
+        assert covered == set(itertools.product(range(g.out_h), range(g.out_w)))
 
 
 def test_resnet_8_with_weights_at_int8_size_in_39_kb(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from .dsp._winograd import Patches, tiling
+from .dsp.conv2d_winograd_rows import row_tiling
 from .geometry import Geometry
 
 Counts: TypeAlias = dict[str, float]
@@ -79,33 +81,37 @@ def _lines(g: Geometry, v: View) -> Counts:
     }
 
 
-def _border_tiles(g: Geometry, v: View, rows: int) -> int:
-    """Tiles, of `rows` rows of six inputs, that are not all inside the input."""
-    ys = range(g.out_h) if rows == 1 else [min(4 * n, v["last_y"]) for n in range(v["bands"])]
-    firsts = [min(8 * n, v["last_x"]) for n in range(v["pairs_w"])]
-    xs = [x + step for x in firsts for step in (0, v["step"])]
-    fits_y = sum(0 <= y - g.pad_top <= g.in_h - rows for y in ys)
-    fits_x = sum(0 <= x - g.pad_left <= g.in_w - 6 for x in xs)
-    return len(ys) * len(xs) - fits_y * fits_x
+def _patches(g: Geometry, found: Patches) -> Counts:
+    return {
+        "patches": found.tiles,
+        "patch_bytes": found.tiles * g.in_c,
+        "patch_rows": found.rows,
+        "patch_copied": found.pixels * g.in_c,
+    }
 
 
 def _winograd(g: Geometry, v: View) -> Counts:
-    """conv2d_winograd: pairs of tiles of 4×4 × two channels, and of inputs × four."""
-    tiles, channels = v["pairs"], g.out_c / 2
-    groups = 0 if v["stored"] else -(-v["pairs"] // v["group"]) * channels
-    products = tiles * channels
+    """conv2d_winograd: blocks of tiles × channels, and tiles × four inputs."""
+    tiles, channels = v["blocks"] * v["block"], g.out_c / v["block_channels"]
+    groups = -(-v["blocks"] // v["group"]) * channels
+    bounds = (v["q_min"] > -128) + (v["q_max"] < 127)
+    products = v["blocks"] * channels
+    bounded = (g.out_h % v["size"] > 0) + (g.out_w % v["size"] > 0) + v["tiles"] % v["block"]
     return {
         "tiles": tiles,
         "inputs": tiles * v["quads"],
-        f"outputs {v['raised']}": products,
+        "outputs": tiles * g.out_c,
+        "clamped_outputs": tiles * g.out_c * bounds,
+        "blocks": products,
         "products": products * v["quads"],
-        "product_rounds": products * -(-v["quads"] // v["unroll"]),
+        "odd_products": products * (v["quads"] % 2),
         "product_rows": products / v["unroll"],
-        "weights": groups,
-        "weight_quads": groups * v["quads"],
-        "border_tiles": _border_tiles(g, v, 6),
-        "border_tile_bytes": _border_tiles(g, v, 6) * g.in_c,
-        "channel_groups": channels * -(-v["pairs"] // v["group"]),
+        "divided": 0 if v["stored"] or v["tiles_w"] in (1, 2, 4, 8, 16) else products,
+        "bounded": 0 if v["stored"] else products * bounded,
+        "weights": 0 if v["stored"] else groups,
+        "weight_quads": 0 if v["stored"] else groups * v["quads"],
+        "channel_groups": groups,
+        **_patches(g, tiling(g, v["size"]).patches(g, tiles)),
     }
 
 
@@ -121,8 +127,7 @@ def _winograd_rows(g: Geometry, v: View) -> Counts:
         "product_rows": products / v["unroll"],
         "weights": g.out_h * g.out_c / 2,
         "weight_quads": g.out_h * g.out_c / 2 * v["quads"],
-        "border_tiles": _border_tiles(g, v, 1),
-        "border_tile_bytes": _border_tiles(g, v, 1) * g.in_c,
+        **_patches(g, row_tiling(g).patches(g)),
     }
 
 

@@ -1,10 +1,15 @@
-"""3×3 convolutions of stride 1 through exact integer Winograd F(4×4, 3×3) (see `_winograd`).
+"""3×3 convolutions of stride 1 through exact integer Winograd F(4×4, 3×3) and F(2×2, 3×3).
 
-A quarter of the multiplications. The transformed weights are 36 halves for 9 bytes: either they are
-in flash in that form, at eight times their size, or they are made of int8 weights at run time. As
-two channels' are made at a time, all tiles that use them must have their transformed inputs in
-scratch; or the tiles are taken in groups, and the weights are transformed once for each. Every
-number of groups is a kernel of its own: each doubling halves the scratch.
+A quarter of the multiplications, or 4 of 9 (see `_winograd`). The transformed weights are 36, or
+16, halves for 9 bytes: either they are in flash in that form, at eight times their size, or 3.6; or
+they are made of int8 weights at run time. As two channels' are made at a time, all tiles that use
+them must have their transformed inputs in scratch; or the tiles are taken in groups, and the
+weights are transformed once for each. Every number of groups is a kernel of its own: each doubling
+halves the scratch.
+
+The products are those of a block: two tiles × two channels; or of stored weights one tile × four
+channels, which takes 5 % more instructions, half the scratch, and no tile for nothing where their
+number is odd.
 """
 
 from __future__ import annotations
@@ -12,142 +17,120 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ..geometry import clamp_facts, conv_geometry
 from ..kernel import Constant, Kernel
-from ..packing import MIN_SHIFT, quad_pairs, unroll, words_of_halves
-from ._uniform import INT16_MAX, CommonShift, common_shift
+from ..packing import unroll
 from ._weights import FEATURES
 from ._winograd import (
-    G,
+    F2,
+    F4,
+    Form,
     Tiling,
-    border_instructions,
     channel_words,
     filters,
     has_windows,
     int8_stream,
+    stored,
     tiling,
 )
 
-INVERSE_OF_9 = 0x38E38E39  # modulo 2^32
-_RAISED, _HELD = 6, 4  # bits of the outputs in the first row of a tile, and in the last two
 _MAX_CHANNELS = 128
 _MAX_GROUP_BYTES = 20 * 1024  # of inputs and products: more gains a few percent
 _BODY = 12  # quads of inputs written out
+_PRODUCTS = 4  # of a block: tiles × channels
 
 
-def _shift(node: Node, graph: Graph) -> CommonShift | None:
-    return common_shift(node, graph, raised=_RAISED, lowest=MIN_SHIFT + _RAISED - _HELD)
+def _kernel(name: str, form: Form, block: int, groups: int | None) -> Kernel:
+    """block: its tiles. groups: in how many the blocks are taken; None: one after the other, with
+    weights that are stored transformed."""
+    channels = _PRODUCTS // block
 
+    def tiles(node: Node) -> Tiling:
+        return tiling(conv_geometry(node), form.size)
 
-def _bound(node: Node, graph: Graph) -> CommonShift:
-    shift = _shift(node, graph)
-    assert shift is not None, "applies() promised"
-    return shift
+    def blocks(node: Node) -> int:
+        return -(-tiles(node).count // block)
 
+    def group(node: Node) -> int:
+        return 1 if groups is None else -(-blocks(node) // groups)
 
-def _stride(in_c: int) -> int:
-    """Bytes of a position: two tiles' inputs, and four products."""
-    return 4 * in_c + 16
+    def stride(node: Node) -> int:
+        """Bytes of a position: the inputs of a block's tiles, and its products."""
+        return 2 * block * node.x.shape[3] + 4 * _PRODUCTS
 
-
-def _unroll(in_c: int) -> int:
-    """Positions written out in the loop over them."""
-    return unroll(36, max(1, _BODY // (in_c // 4)))
-
-
-def stored(w: Array) -> Array:
-    """[O, 3, 3, I] weights → the words of U, with the factor 6 that the products at the outermost
-    positions need."""
-    g = np.diag([6, 1, 1, 1, 1, 6]) @ G
-    u = np.einsum("pi,oijc,qj->opqc", g, w, g).reshape(len(w), 36, w.shape[3])
-    assert np.abs(u).max(initial=0) <= INT16_MAX
-    words = words_of_halves(*quad_pairs(u))  # [O, 36, I/2]
-    words = words.reshape(len(w) // 2, 2, 36, -1, 2).transpose(0, 2, 3, 1, 4)
-    return np.ravel(words)
-
-
-def _kernel(name: str, groups: int | None) -> Kernel:
-    """groups: in how many the tiles are taken; None: pairs, one after the other, with weights that
-    are stored transformed."""
-
-    def group(tiles: Tiling) -> int:
-        return 1 if groups is None else -(-tiles.pairs // groups)
+    def unrolled(node: Node) -> int:
+        """Positions written out in the loop over them."""
+        return unroll(form.positions, max(1, _BODY // (node.x.shape[3] // 4)))
 
     def group_bytes(node: Node) -> int:
-        g = conv_geometry(node)
-        return group(tiling(g)) * 36 * _stride(g.in_c)
+        return group(node) * form.positions * stride(node)
 
     def applies(node: Node, graph: Graph) -> bool:
-        if not has_windows(node, height=4, channels=_MAX_CHANNELS):
-            return False
-        pairs = tiling(conv_geometry(node)).pairs
         return (
-            (groups is None or groups == 1 or 2 * groups <= pairs)
+            has_windows(node, height=form.size, width=form.size, channels=_MAX_CHANNELS)
+            and node.y.shape[3] % channels == 0
+            and (groups is None or groups == 1 or 2 * groups <= blocks(node))
             and group_bytes(node) <= _MAX_GROUP_BYTES
-            and _shift(node, graph) is not None
+            and form.scale.shift(node, graph) is not None
         )
 
     def view(node: Node, graph: Graph) -> Mapping[str, Any]:
         g = conv_geometry(node)
-        tiles = tiling(g)
         return {
             **vars(g),
-            **vars(tiles),
-            "pairs": tiles.pairs,
-            "group": group(tiles),
+            **vars(tiles(node)),
+            "tiles": tiles(node).count,
+            "positions": form.positions,
+            "patch": form.patch,
+            "block": block,
+            "block_channels": channels,
+            "blocks": blocks(node),
+            "group": group(node),
             "quads": g.in_c // 4,
-            "stride": _stride(g.in_c),
-            "unroll": _unroll(g.in_c),
+            "stride": stride(node),
+            "unroll": unrolled(node),
             "stored": groups is None,
             "raised": groups is None,
-            "shift": _bound(node, graph).total - 32,
+            "shift": form.scale.bound_shift(node, graph).total - 32,
             **clamp_facts(node),
         }
 
     def constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-        shift = _bound(node, graph)
-        w = filters(node, graph, shift)
-        words = channel_words(node, graph, shift, raised=_RAISED, held=_HELD, inverse=INVERSE_OF_9)
-        stream = stored(w) if groups is None else int8_stream(w)
+        w = filters(node, graph, form.scale.bound_shift(node, graph))
+        words = channel_words(node, graph, form.scale)
+        stream = stored(form, w, channels) if groups is None else int8_stream(w)
         return {"stream": Constant(stream), "channels": Constant(words)}
 
     def scratch(node: Node, graph: Graph) -> int:
         """Inputs and products of a group; and a patch with its border, in whose place the
         transformed weights of two channels come later."""
         del graph
-        g = conv_geometry(node)
-        other = 37 * g.in_c if groups is None else 144 * g.in_c
-        return group_bytes(node) + other
+        other = 1 if groups is None else 4
+        return group_bytes(node) + other * form.positions * node.x.shape[3]
 
     def lead(node: Node, index: int) -> int | None:
         """All inputs of a group are read before its first output is written."""
         if index != 0:
             return None
-        g = conv_geometry(node)
-        spans = list(tiling(g).spans(g, group(tiling(g))))
-        rows = [row for row, _ in spans]
-        return max(
-            (end - min(rows[n:]) * g.row_bytes for n, (_, end) in enumerate(spans[:-1], 1)),
-            default=-node.x.bytes,
-        )
+        return tiles(node).lead(conv_geometry(node), block * group(node))
 
     def instructions(node: Node, graph: Graph) -> float:
         del graph
         g = conv_geometry(node)
-        tiles, quads = tiling(g), g.in_c // 4
-        rounds = 36 // _unroll(g.in_c)
-        products = 36 * (10 * quads + 1) + 3 * rounds + 20
-        outputs = 2 * (2 * (260 if groups is None else 280) + 20)
-        inputs = 2 * (734 * quads + 50)
-        made = 0 if groups is None else -(-tiles.pairs // group(tiles)) * 69 * g.in_c * g.out_c
+        quads = g.in_c // 4
+        multiply = 10 * quads if block == 2 else 10 * quads + quads // 2 + quads % 2
+        products = form.positions * (multiply + 1) + 3 * form.positions // unrolled(node) + 20
+        low, high = node.attrs.q_clamp
+        clamp = 3 * form.size**2 * ((low > -128) + (high < 127))
+        output = form.output + clamp + (0 if groups is None else form.unscaled)
+        outputs = block * (channels * output + 20)
+        inputs = block * (form.input * quads + 50)
+        made = 0 if groups is None else -(-blocks(node) // group(node))
         return (
-            tiles.pairs * (inputs + g.out_c / 2 * (products + outputs))
-            + tiles.border(g, 6) * border_instructions(g, 6)
-            + made
+            blocks(node) * (inputs + g.out_c / channels * (products + outputs))
+            + tiles(node).patches(g, blocks(node) * block).instructions(g.in_c)
+            + made * form.weight * quads * g.out_c
         )
 
     return Kernel(
@@ -165,6 +148,10 @@ def _kernel(name: str, groups: int | None) -> Kernel:
 
 
 KERNELS = (
-    _kernel("conv2d_winograd_dsp", None),
-    *(_kernel(f"conv2d_winograd_int8_{n}_dsp", n) for n in (1, 2, 4, 8)),
+    _kernel("conv2d_winograd_dsp", F4, 2, None),
+    _kernel("conv2d_winograd_single_dsp", F4, 1, None),
+    *(_kernel(f"conv2d_winograd_int8_{n}_dsp", F4, 2, n) for n in (1, 2, 4, 8)),
+    _kernel("conv2d_winograd_2x2_dsp", F2, 2, None),
+    _kernel("conv2d_winograd_2x2_single_dsp", F2, 1, None),
+    *(_kernel(f"conv2d_winograd_2x2_int8_{n}_dsp", F2, 2, n) for n in (1, 2, 4)),
 )

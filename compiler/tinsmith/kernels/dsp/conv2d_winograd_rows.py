@@ -9,37 +9,51 @@ place.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ...ir.graph import Graph, Node
-from ..geometry import clamp_facts, conv_geometry
+from ..geometry import Geometry, clamp_facts, conv_geometry
 from ..kernel import Constant, Kernel
 from ..packing import unroll
-from ._uniform import CommonShift, common_shift
 from ._weights import FEATURES
 from ._winograd import (
-    border_instructions,
+    Patches,
+    Scale,
     channel_words,
     filters,
     has_windows,
     int8_stream,
-    tiling,
+    patches,
 )
 
-INVERSE_OF_3 = 0xAAAAAAAB  # modulo 2^32
-_RAISED = 3
+_TILE = 4
+_SCALE = Scale(raised=3, held=3, inverse=0xAAAAAAAB, moved=128)  # of 3
 _MAX_CHANNELS = 64
 _BODY = 12
 
 
-def _shift(node: Node, graph: Graph) -> CommonShift | None:
-    return common_shift(node, graph, raised=_RAISED)
+@dataclass(frozen=True)
+class RowTiling:
+    """Pairs of tiles of a row, side by side; the last is moved back to end with the output.
+
+    step: pixels between the two tiles of a pair; last_x: the last pair's first pixel.
+    """
+
+    pairs_w: int
+    step: int
+    last_x: int
+
+    def patches(self, g: Geometry) -> Patches:
+        firsts = [min(n * 2 * _TILE, self.last_x) for n in range(self.pairs_w)]
+        xs = [x + step for x in firsts for step in (0, self.step)]
+        return patches(g, [(y, x) for y in range(g.out_h + 2) for x in xs], 1, _TILE + 2)
 
 
-def _bound(node: Node, graph: Graph) -> CommonShift:
-    shift = _shift(node, graph)
-    assert shift is not None, "applies() promised"
-    return shift
+def row_tiling(g: Geometry) -> RowTiling:
+    """Of an output at least 4 pixels wide."""
+    step = min(_TILE, g.out_w - _TILE)
+    return RowTiling(-(-g.out_w // (2 * _TILE)), step, g.out_w - step - _TILE)
 
 
 def _stride(in_c: int) -> int:
@@ -52,12 +66,13 @@ def _unroll(in_c: int) -> int:
 
 
 def _applies(node: Node, graph: Graph) -> bool:
-    return has_windows(node, height=1, channels=_MAX_CHANNELS) and _shift(node, graph) is not None
+    fits = has_windows(node, height=1, width=_TILE, channels=_MAX_CHANNELS)
+    return fits and _SCALE.shift(node, graph) is not None
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     g = conv_geometry(node)
-    tiles = tiling(g)
+    tiles = row_tiling(g)
     return {
         **vars(g),
         **vars(tiles),
@@ -65,15 +80,14 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "stride": _stride(g.in_c),
         "unroll": _unroll(g.in_c),
         "raised": False,
-        "shift": _bound(node, graph).total - 32,
+        "shift": _SCALE.bound_shift(node, graph).total - 32,
         **clamp_facts(node),
     }
 
 
 def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    shift = _bound(node, graph)
-    words = channel_words(node, graph, shift, raised=_RAISED, held=_RAISED, inverse=INVERSE_OF_3)
-    stream = int8_stream(filters(node, graph, shift))
+    words = channel_words(node, graph, _SCALE)
+    stream = int8_stream(filters(node, graph, _SCALE.bound_shift(node, graph)))
     return {"stream": Constant(stream), "channels": Constant(words)}
 
 
@@ -81,7 +95,7 @@ def _scratch(node: Node, graph: Graph) -> int:
     """Inputs and products of a row; the transformed weights of two channels, or patches."""
     del graph
     g = conv_geometry(node)
-    return tiling(g).pairs_w * 6 * _stride(g.in_c) + 72 * g.in_c
+    return row_tiling(g).pairs_w * 6 * _stride(g.in_c) + 72 * g.in_c
 
 
 def _lead(node: Node, index: int) -> int | None:
@@ -100,12 +114,12 @@ def _lead(node: Node, index: int) -> int | None:
 def _instructions(node: Node, graph: Graph) -> float:
     del graph
     g = conv_geometry(node)
-    tiles, quads = tiling(g), g.in_c // 4
+    tiles, quads = row_tiling(g), g.in_c // 4
     products = 6 * (30 * quads + 1) + 18 // _unroll(g.in_c) + 20
     inputs = 2 * (75 * quads + 50)
     return (
         (g.out_h + 2) * tiles.pairs_w * inputs
-        + (tiles.border(g, 1) + 2 * g.pad_top * tiles.pairs_w) * border_instructions(g, 1)
+        + tiles.patches(g).instructions(g.in_c)
         + g.out_h * g.out_c / 2 * (tiles.pairs_w * (products + 186) + 204 * quads + 30)
     )
 
