@@ -61,6 +61,8 @@ LAYERS = (
     Layer("pointwise_long", (2, 2, 136), 8),
     Layer("pointwise_deep", (3, 2, 5), 40, trained=(1, 4)),
     Layer("pointwise_odd", (3, 3, 7), 8, trained=(0, 3, 6)),
+    Layer("pointwise_many", (9, 9, 28), 9, trained=tuple(range(1, 25))),
+    Layer("pointwise_seven", (7, 7, 12), 10, trained=tuple(range(12))),
     Layer("one_pixel", (1, 1, 40), 10, trained=tuple(range(40))),
     Layer("same_3x3", (6, 5, 4), 6, (3, 3), ConvolutionAttrs(pads=SAME3), (0, 1, 2, 3)),
     Layer("same_3x3_part", (6, 6, 5), 4, (3, 3), ConvolutionAttrs((2, 2), SAME3), (1, 4)),
