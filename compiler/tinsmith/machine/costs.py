@@ -15,6 +15,7 @@ from .. import paths
 from ..errors import CompileError
 
 FORM = " "  # in the name of a count: of one form of a template
+PART = "."  # behind the function of a template that a count is of; "c": of all that are not named
 
 
 class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
