@@ -17,6 +17,7 @@ from tinsmith.toolchain.harness import link_script
 
 EMULATED = {
     "mps2-an385": "cortex-m3",
+    "mps2-an385-armv6m": "cortex-m0",
     "mps2-an386": "cortex-m4",
     "mps2-an500": "cortex-m7",
     "mps2-an505": "cortex-m33",

@@ -51,9 +51,10 @@ def test_each_int8_kernel_is_bit_exact_where_it_applies(kernel: Kernel, tmp_path
             np.testing.assert_array_equal(row[0], run(job.program.graph, sample)[0])
 
 
-def test_weights_too_large_for_half_a_register_come_afterwards(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["dense_halves_s8", "dense_halves_few_s8"])
+def test_weights_too_large_for_half_a_register_come_afterwards(name: str, tmp_path: Path) -> None:
     """Runs of inputs of which no sum fits, some, and all: with the largest values there are."""
-    (kernel,) = (k for k in _portable() if k.name == "dense_halves_s8")
+    (kernel,) = (k for k in _portable() if k.name == name)
     jobs: list[Job] = []
     for i, (depth, out, share) in enumerate([(37, 6, 1.0), (64, 8, 0.1), (640, 4, 0.01)]):
         net, rng = Int8Net(f"halves{i}", i), np.random.default_rng(i)
@@ -75,3 +76,39 @@ def test_weights_too_large_for_half_a_register_come_afterwards(tmp_path: Path) -
     for job, rows in zip(jobs, run_jobs(tmp_path, jobs), strict=True):
         for sample, row in zip(job.samples, rows, strict=True):
             np.testing.assert_array_equal(row[0], run(job.program.graph, sample)[0])
+
+
+@pytest.mark.parametrize("name", ["conv2d_halves_3_s8", "conv2d_halves_8_s8"])
+def test_two_pixels_in_a_register_at_the_largest_values_there_are(
+    name: str, tmp_path: Path
+) -> None:
+    """Filters and inputs of -127 and 127 alone, over odd numbers of pixels, channels and inputs."""
+    (kernel,) = (k for k in _portable() if k.name == name)
+    rng = np.random.default_rng(5)
+    jobs: list[Job] = []
+    for i, (shape, out, window) in enumerate([((1, 3, 5, 7), 10, 3), ((1, 4, 4, 5), 17, 1)]):
+        net = Int8Net(f"{name}_{i}", i)
+        y = net.conv(net.input(*shape), out, window)
+        for value, array in net.constants.items():
+            if array.dtype == np.int8:
+                net.constants[value] = rng.choice([-127, 127], array.shape).astype(np.int8)
+        graph = net.build(y)
+        assert kernel.applies(graph.nodes[0], graph)
+        filled = [np.full(shape, v, np.int8) for v in (-128, 127)]
+        samples = [[v] for v in (*filled, *rng.choice([-128, 127], (6, *shape)).astype(np.int8))]
+        jobs.append(Job(program(graph, kernels=[kernel]), samples))
+    for job, rows in zip(jobs, run_jobs(tmp_path, jobs), strict=True):
+        for sample, row in zip(job.samples, rows, strict=True):
+            np.testing.assert_array_equal(row[0], run(job.program.graph, sample)[0])
+
+
+def test_two_pixels_in_a_register_need_sums_of_two_products_in_int16() -> None:
+    """-128 times -128, twice, is one too large."""
+    (kernel,) = (k for k in _portable() if k.name == "conv2d_halves_8_s8")
+    net = Int8Net("least")
+    y = net.conv(net.input(1, 2, 2, 4), 2, 1)
+    (w,) = (v for v, array in net.constants.items() if array.dtype == np.int8)
+    for array, applies in (([-128, -127], True), ([-128, -128], False)):
+        net.constants[w] = np.tile(np.array(array, np.int8), 4).reshape(2, 1, 1, 4)
+        graph = net.build(y)
+        assert kernel.applies(graph.nodes[0], graph) is applies

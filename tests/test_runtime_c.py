@@ -67,6 +67,32 @@ def test_requantize_is_the_twin_of_the_numpy_rule(tmp_path: Path, compiler: str)
     assert len(np.unique(got[:, 1])) == 256
 
 
+@pytest.mark.parametrize("core", ["__ARM_ARCH_6M__", "ANY_OTHER"])
+def test_high_product_is_the_upper_word(tmp_path: Path, core: str) -> None:
+    """In 32 bits, as on Armv6-M, too; sanitized, so nothing may overflow on the way."""
+    rng = np.random.default_rng(3)
+    halves = [-32768, -32767, -1, 0, 1, 32767]
+    edges = [65536 * high + low for high in halves for low in (0, 1, 32768, 65535)]
+    factors = [0, 1, 65535, 65536, 2**30, INT32_MAX - 65535, INT32_MAX]
+    pairs = [(a, m) for a in edges for m in factors]
+    random = np.column_stack([rng.integers(-(2**31), 2**31, 999), rng.integers(0, 2**31, 999)])
+    rows = np.vstack([np.array(pairs, np.int64), random])
+    source, exe = tmp_path / "product.c", tmp_path / "product"
+    source.write_text(
+        "#include <stdio.h>\n#include <tinsmith/ts_requantize.h>\n"
+        "int main(void)\n{\n    int32_t v[2];\n"
+        "    while (fread(v, sizeof v, 1, stdin) == 1) {\n"
+        "        const int32_t high = ts_high_product(v[0], v[1]);\n"
+        "        fwrite(&high, sizeof high, 1, stdout);\n    }\n    return 0;\n}\n"
+    )
+    command = ["gcc", "-std=c11", f"-D{core}", *WARNINGS, *SANITIZE, "-I", str(INCLUDE)]
+    subprocess.run([*command, str(source), "-o", str(exe)], check=True)
+    done = subprocess.run(
+        [exe], input=rows.astype(np.int32).tobytes(), capture_output=True, check=True
+    )
+    np.testing.assert_array_equal(np.frombuffer(done.stdout, np.int32), rows.prod(1) >> 32)
+
+
 @pytest.mark.parametrize(
     ("compiler", "language"), [("gcc", "c"), ("clang", "c"), ("arm-none-eabi-gcc", "c")]
 )

@@ -40,10 +40,10 @@ class Job:
 
 
 def can_measure(board: Board) -> bool:
-    """Whether the board, or its twin, is an Arm core with an emulator that counts addresses."""
+    """Whether the board, or its twin, has an emulator that counts addresses."""
     machine = emulated(board)
-    arm = machine.target.elf == "arm" and bool(machine.emulator)
-    return arm and "qemu-system" in machine.emulator[0]
+    counted = machine.target.elf in ("arm", "riscv") and bool(machine.emulator)
+    return counted and "qemu-system" in machine.emulator[0]
 
 
 def measure_kernels(

@@ -30,8 +30,8 @@ class Instruction:
 
     @property
     def calls(self) -> str | None:
-        """The function that a `bl` goes to."""
-        found = _CALLED.search(self.operands) if self.mnemonic == "bl" else None
+        """The function that a `bl`, or RISC-V's `jal`, goes to."""
+        found = _CALLED.search(self.operands) if self.mnemonic in ("bl", "jal") else None
         return found.group(1) if found else None
 
 

@@ -29,6 +29,22 @@ static inline int8_t ts_saturate_s8(int32_t v)
     return (int8_t)TS_SATURATE(v, 8);
 }
 
+/* The upper word of acc * multiplier, 0 <= multiplier. Armv6-M multiplies to 32 bits only, and libgcc
+ * knows nothing but 64 by 64 bits. */
+static inline int32_t ts_high_product(int32_t acc, int32_t multiplier)
+{
+#if defined(__ARM_ARCH_6M__)
+    const int32_t high = acc >> 16, times_high = multiplier >> 16;
+    const uint32_t low = (uint32_t)acc & 0xFFFFu, times_low = (uint32_t)multiplier & 0xFFFFu;
+    /* Neither these nor their sums leave 32 bits. */
+    const int32_t middle = high * (int32_t)times_low + (int32_t)((low * times_low) >> 16);
+    const uint32_t other = low * (uint32_t)times_high + ((uint32_t)middle & 0xFFFFu);
+    return high * times_high + (middle >> 16) + (int32_t)(other >> 16);
+#else
+    return (int32_t)(((int64_t)acc * multiplier) >> 32);
+#endif
+}
+
 /* (acc * multiplier + 2^(30 - shift)) >> (31 - shift): one rounding, half up; not saturated.
  * The result must fit int32: it does when |acc| * 2^shift < 2^31. */
 static inline int32_t ts_requantize(int32_t acc, int32_t multiplier, int32_t shift)

@@ -27,7 +27,9 @@ static inline void ts_store_u32(int8_t *p, uint32_t word)
 
 /* Keeps the compiler from turning the loop around it into a call of memcpy or memset, which small C
  * libraries implement byte by byte. */
-#if defined(__GNUC__)
+#if defined(__ARM_ARCH_6M__)
+#define TS_KEEP(word) __asm volatile("" : "+l"(word)) /* one of those that calculate */
+#elif defined(__GNUC__)
 #define TS_KEEP(word) __asm volatile("" : "+r"(word))
 #else
 #define TS_KEEP(word) (void)(word)
@@ -104,8 +106,6 @@ static inline void ts_fill_s8(int8_t *to, int8_t value, int32_t bytes)
         : [bytes] "r"(bytes), [value] "r"((int32_t)value)
         : "q0", "lr", "memory");
 }
-#elif defined(__ARM_FEATURE_SIMD32) && !TS_WORDS_MUST_BE_ALIGNED
-#include "tinsmith/ts_copy_arm.h"
 #else
 /* Copies forward, 16 bytes at a time; the regions may overlap when `to` is before `from`. */
 static inline void ts_copy_s8(int8_t *to, const int8_t *from, int32_t bytes)
@@ -141,16 +141,21 @@ static inline void ts_fill_s8(int8_t *to, int8_t value, int32_t bytes)
 {
     uint32_t word = 0x01010101u * (uint8_t)value;
     int32_t i = 0;
-    for (; i + 16 <= bytes; i += 16) {
+#if TS_WORDS_MUST_BE_ALIGNED
+    const int32_t words = ((uintptr_t)to & 3) == 0 ? bytes : 0;
+#else
+    const int32_t words = bytes;
+#endif
+    for (; i + 16 <= words; i += 16) {
         TS_KEEP(word);
-        ts_store_u32(to + i, word);
-        ts_store_u32(to + i + 4, word);
-        ts_store_u32(to + i + 8, word);
-        ts_store_u32(to + i + 12, word);
+        ts_store_u32(TS_ALIGNED(to + i), word);
+        ts_store_u32(TS_ALIGNED(to + i + 4), word);
+        ts_store_u32(TS_ALIGNED(to + i + 8), word);
+        ts_store_u32(TS_ALIGNED(to + i + 12), word);
     }
-    for (; i + 4 <= bytes; i += 4) {
+    for (; i + 4 <= words; i += 4) {
         TS_KEEP(word);
-        ts_store_u32(to + i, word);
+        ts_store_u32(TS_ALIGNED(to + i), word);
     }
     for (; i < bytes; ++i) {
         TS_KEEP(word);

@@ -23,8 +23,7 @@ _Static_assert(TS_RUNTIME_VERSION == 1,
 /* conv2d_gemm_s8: conv2d0 */
 static inline int8_t conv2d_gemm_s8_output(int32_t acc, const int32_t *scale)
 {
-    const int64_t product = (int64_t)acc * scale[0];
-    const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
+    const int32_t v = (ts_high_product(acc, scale[0]) + scale[1]) >> scale[2];
     return ts_saturate_s8(v);
 }
 
@@ -162,8 +161,7 @@ static void conv2d_gemm_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
 /* conv2d_depthwise_s8: conv2d1 */
 static inline int8_t conv2d_depthwise_s8_output(int32_t acc, const int32_t *scale)
 {
-    const int64_t product = (int64_t)acc * scale[0];
-    const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
+    const int32_t v = (ts_high_product(acc, scale[0]) + scale[1]) >> scale[2];
     return ts_saturate_s8(v);
 }
 
@@ -281,8 +279,7 @@ static void conv2d_depthwise_s8(const int8_t *x, int8_t *y, const int8_t *restri
 /* conv2d_gemm_s8_2: conv2d2 */
 static inline int8_t conv2d_gemm_s8_2_output(int32_t acc, const int32_t *scale)
 {
-    const int64_t product = (int64_t)acc * scale[0];
-    const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
+    const int32_t v = (ts_high_product(acc, scale[0]) + scale[1]) >> scale[2];
     return ts_saturate_s8(v);
 }
 
@@ -404,8 +401,7 @@ static void concat_s8(const int8_t *x, const int8_t *x1, int8_t *y)
 /* dense_blocked_s8: dense8 */
 static inline int8_t dense_blocked_s8_output(int32_t acc, const int32_t *scale)
 {
-    const int64_t product = (int64_t)acc * scale[0];
-    const int32_t v = ((int32_t)(product >> 32) + scale[1]) >> scale[2];
+    const int32_t v = (ts_high_product(acc, scale[0]) + scale[1]) >> scale[2];
     return ts_saturate_s8(v);
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,17 @@ def applies(node: Node, graph: Graph) -> bool:
     return one_row and node.x.shape[-1] >= _LEAST_DEPTH and _tile.applies(node, graph)
 
 
-def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    """run: inputs whose products are summed in halves. excess: whether any weights come apart."""
+def _view(node: Node, graph: Graph, *, few_registers: bool) -> Mapping[str, Any]:
+    """run: inputs whose products are summed in halves. excess: whether any weights come apart.
+    few_registers: for cores that have eight to multiply with.
+    """
     run, kept, filters = _split(node, graph)
     return {
         **view(node, graph),
         **_tile.facts(node, graph),
         **_halves.facts(run),
         "channels": _CHANNELS,
+        "few_registers": few_registers,
         "excess": bool((kept != filters).any()),
     }
 
@@ -100,9 +103,10 @@ def _entries(filters: Array, kept: Array) -> int:
     return int(np.count_nonzero(blocks.any(1)))
 
 
-def _scratch(node: Node, graph: Graph) -> int:
+def _scratch(node: Node, graph: Graph, *, few_registers: bool) -> int:
     run, _, filters = _split(node, graph)
-    return 4 * -(-filters.shape[1] // run)
+    depth = filters.shape[1]
+    return 4 * (2 * -(-depth // run) + few_registers * depth)
 
 
 def _instructions(node: Node, graph: Graph) -> float:
@@ -111,16 +115,21 @@ def _instructions(node: Node, graph: Graph) -> float:
     return 1.6 * node.op.macs(node) + _cost(filters, run, kept) + around
 
 
-KERNELS = (
-    Kernel(
-        name="dense_halves_s8",
+def _kernel(name: str, *, few_registers: bool) -> Kernel:
+    return Kernel(
+        name=name,
         op="dense",
         template="ops/dense_halves.c.j2",
         applies=applies,
-        view=_view,
+        view=partial(_view, few_registers=few_registers),
         constants=_constants,
-        scratch_bytes=_scratch,
+        scratch_bytes=partial(_scratch, few_registers=few_registers),
         lead_bytes=lead_bytes,
         instructions=_instructions,
-    ),
+    )
+
+
+KERNELS = (
+    _kernel("dense_halves_s8", few_registers=False),
+    _kernel("dense_halves_few_s8", few_registers=True),
 )
