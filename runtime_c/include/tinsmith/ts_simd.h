@@ -106,6 +106,8 @@ static inline void ts_fill_s8(int8_t *to, int8_t value, int32_t bytes)
         : [bytes] "r"(bytes), [value] "r"((int32_t)value)
         : "q0", "lr", "memory");
 }
+#elif defined(__ARM_FEATURE_SIMD32) && !TS_WORDS_MUST_BE_ALIGNED
+#include "tinsmith/ts_copy_arm.h"
 #else
 /* Copies forward, 16 bytes at a time; the regions may overlap when `to` is before `from`. */
 static inline void ts_copy_s8(int8_t *to, const int8_t *from, int32_t bytes)
