@@ -277,10 +277,7 @@ REFUSED = {
     "unknown": (BOARD, ("--harness", "telepathy"), "unknown harness"),
     "no uart": ("host", ("--harness", "serial"), "has no UART"),
     "baud": (BOARD, ("--baud", "9600"), "--baud is of a serial firmware"),
-    "protected": (
-        "mps2-an505", ("--harness", "serial", "--trust", "permute"), "a protected project has no",
-    ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

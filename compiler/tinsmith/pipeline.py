@@ -181,7 +181,7 @@ def compile_model(
         report = write_protected(
             folder, program.graph, machine, trust, for_device, context,
             learning=learning, sample=program.sample, ram=ram, flash=flash, aim=aim,
-            source=provenance(source, calibrate), pictures=pictures,
+            source=provenance(source, calibrate), pictures=pictures, harness=harness,
         )  # fmt: skip
         return CompiledProject(folder, program.graph, machine, report, tuple(context.timings))
     with context.step("emit"):

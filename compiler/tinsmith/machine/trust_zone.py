@@ -14,6 +14,7 @@ from .board import Board, Region
 
 SAU_GRANULE = 32  # bytes: what a region of the SAU starts and ends on
 SAU_REGIONS = 8
+_SECURE_ALIAS = 1 << 28  # of an address, on every board of Arm's and ST's
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,12 +46,14 @@ class NonSecureWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     flash, ram: its program and data. peripherals: what the SAU leaves it; the board's own
     controllers say which of them are really its. others: memory that the images do not use.
+    uart: it has the board's UART and the pins, which it uses by the non-secure address.
     """
 
     flash: Window
     ram: Window
     peripherals: Window
     others: list[Window] = []
+    uart: bool = False
 
 
 class Mpc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,7 +145,10 @@ def non_secure_board(board: Board, zone: TrustZone) -> Board:
         msgspec.structs.replace(_region(n, w, n), world="non-secure")
         for n, w in (("flash", zone.non_secure.flash), ("ram", zone.non_secure.ram))
     )
-    return replace(board, regions=tuple(regions), twin="")
+    serial = board.serial
+    if serial is not None:
+        serial = msgspec.structs.replace(serial, address=serial.address & ~_SECURE_ALIAS)
+    return replace(board, regions=tuple(regions), twin="", serial=serial)
 
 
 def _region(name: str, window: Window, kind: str) -> Region:

@@ -19,7 +19,7 @@ from ..toolchain.compile_c import build
 from ..trust.manifest import check_manifest
 from .execute import trace_sample, trace_sequence
 from .latency import has_clock, measure_latency, node_times
-from .project import Project, counter_of, device_samples, open_project
+from .project import Project, counter_of, device_samples, open_project, runs_here
 from .protected import traced, unprotected
 from .protocol import Sample, TraceRecord
 from .run import run_project
@@ -60,11 +60,12 @@ def bench(folder: str | Path, *, threads: int | None = None) -> Report:
         latency = measure_latency(project, sample, threads=threads)
         report.latency_us = round(latency.median_us, 2)
         report.latency_threads = latency.threads
-    if report.trust is not None and result.instructions_per_inference is not None:
+    whole = report.trust is None or runs_here()  # at a port there is the pair alone
+    if report.trust is not None and whole and result.instructions_per_inference is not None:
         _measure_protection(project, report, report.trust, result.instructions_per_inference)
     if report.train_nodes:
         report.train_step_instructions = _train_step(project, sample)
-        if report.trust is not None and report.train_step_instructions is not None:
+        if report.trust is not None and whole and report.train_step_instructions is not None:
             gates = [p for p in profile_step(folder) if p.node.op.name in (GATEWAY, _BACK)]
             report.train_secure_instructions = _total(gates)
     write_report(project.folder, report)

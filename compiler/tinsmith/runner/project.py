@@ -72,7 +72,7 @@ def check_images(project: Project) -> None:
     """Raises NotAuthentic when the images of a protected project are not those of its manifest,
     CompileError when they cannot run here."""
     check_manifest(project.folder)
-    if project.board.twin:
+    if project.board.twin and runs_here():
         raise CompileError(
             f"the images of {project.board.name} do not run here: its twin divides its memory "
             "in another way",
@@ -98,9 +98,13 @@ def count_cycles(board: Board, results: list[Result]) -> Array | None:
 
 def counter_of(board: Board) -> Counter:
     """What counts where a project of the board runs now: itself at a port, else its emulator."""
+    return board.counter if board.twin and not runs_here() else emulated(board).counter
+
+
+def runs_here() -> bool:
+    """Whether a project is executed on this machine, and not on what is at a port."""
     port = current_port()
-    physical = port is not None and not port.emulated and bool(board.twin)
-    return board.counter if physical else emulated(board).counter
+    return port is None or port.emulated
 
 
 def check_status(results: Sequence[Result]) -> None:

@@ -21,11 +21,13 @@ from ..codegen.project import (
 )
 from ..codegen.report import aim_of, read_report
 from ..codegen.schedule_model import schedule_part
+from ..errors import CompileError
 from ..ir.graph import Stage
 from ..pass_manager import PassContext
 from ..toolchain.firmware import build_firmware
+from ..toolchain.harness import harness_of, with_uart
 from ..trust.images import build_worlds, read_backward, read_locked_training, read_worlds
-from .project import Project
+from .project import Project, runs_here
 
 
 @contextmanager
@@ -44,7 +46,9 @@ def unprotected(project: Project) -> Generator[Project]:
             program = replace(program, train=train_program)
             train = program.train.graph if program.train else None
         write_project(folder, program)
-        build_firmware(folder, program.graph, project.board, train=train)
+        harness, baud = harness_of(project.folder / NONSECURE_FOLDER)
+        board = with_uart(project.board, harness, baud)
+        build_firmware(folder, program.graph, board, train=train, harness=harness)
         shutil.copy(project.folder / SAMPLE_FILE, folder)
         yield Project(folder, program.graph, project.board)
 
@@ -53,8 +57,14 @@ def unprotected(project: Project) -> Generator[Project]:
 def traced(project: Project) -> Generator[Project]:
     """The pair of a protected project built with a trace, in a temporary folder.
 
-    Its graph is that of the non-secure image, which is what the trace counts.
+    Its graph is that of the non-secure image, which is what the trace counts. Raises CompileError
+    at the port of a board: the images there are those of the project.
     """
+    if not runs_here():
+        raise CompileError(
+            "the parts of a protected project are measured in the emulator alone",
+            hint="leave out --port, or say --port qemu",
+        )
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as temporary:
         folder = Path(temporary)
         for world in (NONSECURE_FOLDER, SECURE_FOLDER):
@@ -62,8 +72,9 @@ def traced(project: Project) -> Generator[Project]:
         shutil.copy(project.folder / SAMPLE_FILE, folder)
         nonsecure, secure = read_worlds(folder)
         train = read_locked_training(folder)
+        harness, baud = harness_of(folder / NONSECURE_FOLDER)
         build_worlds(
-            folder, project.board, nonsecure, secure,
-            quota=None, trace=True, train=train, backward=read_backward(folder),
+            folder, with_uart(project.board, harness, baud), nonsecure, secure,
+            quota=None, trace=True, train=train, backward=read_backward(folder), harness=harness,
         )  # fmt: skip
         yield Project(folder, nonsecure, project.board)

@@ -38,16 +38,17 @@ def build_firmware(
     train: Graph | None = None,
     objects: Sequence[Path] = (),
     harness: str = "semihosting",
+    beside: str = "",
 ) -> Firmware:
     """Build a project that `write_project` wrote; `train`: its training graph, if any.
 
-    objects: linked besides, relative to the project. harness: one of `harness.HARNESSES`.
+    objects: linked besides, relative to the project. harness, beside: as in `harness_files`.
     ram, flash: bytes the user allows; None: what the board has. peak_node: the one with which the
     arena peaks, named when RAM does not suffice.
     Raises DoesNotFit for memory or stack, MissingTool, InternalError for code that does not build.
     """
     model = ModelBinding.of(graph, train)
-    write_harness(project_dir, board, [model], harness)
+    write_harness(project_dir, board, [model], harness, beside)
     elf = build(project_dir, board, objects=objects, peak_node=peak_node)
     parts = (model.name, *(f"{model.name}_{part}" for part in ("weights", "kernels", "cubin")))
     sizes = measure_sizes(elf, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..ir.dtypes import DType
 from ..ir.graph import Graph
 from ..machine.board import Board, emulated
 from ..machine.peripherals import Serial
+from ..machine.trust_zone import load_trust_zone
 
 _SOURCES = paths.RUNTIME_C / "harness"
 _ANDROID = _SOURCES / "android" / "android-arm64.cmake"
@@ -30,6 +32,7 @@ _MLPERF = paths.RUNTIME_C / "mlperf"
 _ENCODINGS = {"ic01": "UINT8", "vww01": "UINT8", "ad01": "FLOAT32"}
 HARNESSES = ("semihosting", "serial", "mlperf-tiny")  # how firmware and host talk
 OWN, TWIN = "board", "twin"  # folders of sources for the board itself, and for its twin alone
+_RATE = re.compile(r"TS_UART_BAUD (\d+)u")
 _TO_LEARN = ("learn.c", "store.c", "nor_flash.h", "nor_flash.c")
 
 
@@ -69,7 +72,7 @@ def with_uart(
     board: Board, harness: str, baud: int | None = None, *, protected: bool = False
 ) -> Board:
     """The board with its UART at the rate that is wanted. Raises CompileError for an unknown
-    harness, or one that the board or a protected project cannot have."""
+    harness, a rate that the UART has not, or what a protected project cannot have."""
     if harness not in HARNESSES:
         expected = f"one of {', '.join(HARNESSES)}"
         raise CompileError(f"unknown harness {harness!r}", expected=expected)
@@ -77,10 +80,10 @@ def with_uart(
         return board
     if harness == "semihosting":
         raise CompileError("--baud is of a serial firmware", hint="add --harness serial")
-    if protected:
-        raise CompileError(f"a protected project has no {harness} firmware", hint="omit --harness")
     if board.serial is None:
         raise _no_uart(board)
+    if protected:
+        _check_worlds(board, harness)
     if baud is None:
         return board
     slowest, fastest = board.serial.slowest, board.serial.fastest
@@ -90,15 +93,39 @@ def with_uart(
     return replace(board, serial=msgspec.structs.replace(board.serial, baud=baud))
 
 
+def _check_worlds(board: Board, harness: str) -> None:
+    """Raises CompileError where the non-secure world has no such harness."""
+    if harness == "mlperf-tiny":
+        raise CompileError("a protected project has no MLPerf Tiny firmware", hint="omit --trust")
+    if not load_trust_zone(board.name).non_secure.uart:
+        raise CompileError(
+            f"the UART of {board.name} is not the non-secure world's",
+            hint=f"omit --harness, or see `uart` in boards/{board.name}/trust.toml",
+        )
+
+
+def harness_of(project_dir: Path) -> tuple[str, int | None]:
+    """How the firmware of a written project talks, and at which rate."""
+    folder = project_dir / "harness"
+    names = {"ts_link.h": "serial", "th_api.h": "mlperf-tiny"}
+    kind = next((kind for name, kind in names.items() if (folder / name).is_file()), HARNESSES[0])
+    if kind == HARNESSES[0]:
+        return kind, None
+    rate = _RATE.search((folder / "ts_board.h").read_text())
+    return kind, int(rate[1]) if rate else None
+
+
 def _no_uart(board: Board) -> CompileError:
     hint = None if board.is_host else "docs/add-a-board.md says how to add one"
     return CompileError(f"board {board.name} has no UART that tinsmith knows", hint=hint)
 
 
 def harness_files(
-    board: Board, models: Sequence[ModelBinding], harness: str = "semihosting"
+    board: Board, models: Sequence[ModelBinding], harness: str = "semihosting", beside: str = ""
 ) -> Mapping[str, str]:
     """File name → text of everything in `harness/`. Several models can share one firmware.
+
+    beside: what else is on the board, as a serial firmware tells the host.
 
     The linker script of a board with a twin comes twice: `link.ld`, and `link_twin.ld` for what
     runs in the emulator. Sources in `board/` and `twin/` are of one of the two alone.
@@ -118,7 +145,7 @@ def harness_files(
     files["model_binding.c"] = render("harness/model_binding.c.j2", {"models": models})
     if board.serial is not None and harness == "serial":
         files |= {name: (_SERIAL / name).read_text() for name in (*_LINK, *_FILES)}
-        files |= _port_files(board, models)
+        files |= _port_files(board, models, beside)
     return files | _machine_files(board)
 
 
@@ -162,11 +189,11 @@ def _mlperf_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, 
     }
 
 
-def _port_files(board: Board, models: Sequence[ModelBinding]) -> dict[str, str]:
+def _port_files(board: Board, models: Sequence[ModelBinding], beside: str = "") -> dict[str, str]:
     """The UART's driver; of a board with a twin, the twin's too."""
     assert board.serial is not None
     files = {name: (_SERIAL / name).read_text() for name in _PORT}
-    files["ts_board.h"] = _serial_header(board, models)
+    files["ts_board.h"] = _serial_header(board, models, beside)
     files |= _driver(OWN, board.serial)
     twin = emulated(board)
     if board.twin and twin.serial is not None:
@@ -182,12 +209,17 @@ def _driver(folder: str, serial: Serial) -> dict[str, str]:
     return {f"{folder}/{name}": (_SERIAL / name).read_text()}
 
 
-def _serial_header(board: Board, models: Sequence[ModelBinding]) -> str:
+def _serial_header(board: Board, models: Sequence[ModelBinding], beside: str = "") -> str:
     """ts_board.h: the UART, and what the firmware says it is."""
     assert board.serial is not None
     serial = msgspec.structs.replace(board.serial, clock_hz=board.serial.clock_hz or board.clock_hz)
     name = f"{', '.join(m.name for m in models)} on {board.name}"
-    return render("serial/ts_board.h.j2", {"board": board.name, "serial": serial, "name": name})
+    names = {
+        "board": board.name,
+        "serial": serial,
+        "name": f"{name}, {beside}" if beside else name,
+    }
+    return render("serial/ts_board.h.j2", names)
 
 
 def link_script(board: Board) -> str:
@@ -207,12 +239,13 @@ def write_harness(
     board: Board,
     models: Sequence[ModelBinding],
     harness: str = "semihosting",
+    beside: str = "",
 ) -> None:
     """Write `harness/` into a project, and for Android CMake's toolchain file; files of an earlier
-    board are removed."""
+    board are removed. harness, beside: as in `harness_files`."""
     folder = project_dir / "harness"
     folder.mkdir(parents=True, exist_ok=True)
-    files = harness_files(board, models, harness)
+    files = harness_files(board, models, harness, beside)
     for old in folder.rglob("*"):
         if old.is_file() and str(old.relative_to(folder)) not in files:
             old.unlink()

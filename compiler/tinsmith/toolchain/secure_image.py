@@ -6,6 +6,7 @@ against that, and its hash is written into the secure image, which starts no oth
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ def build_pair(
     train: Graph | None = None,
     update: UpdateView | None = None,
     backward: Graph | None = None,
+    harness: str = "semihosting",
 ) -> PairFirmware:
     """Compile and link what `write_project` wrote into `nonsecure/` and `secure/<graph name>/`.
 
@@ -102,7 +104,7 @@ def build_pair(
     the non-secure image reports every node, and both go to `build/trace/`. zone: the division of
     memory; None: the board's. train: the training graph of `nonsecure`, if any. update: what the
     secure image knows of it. backward: the second call of a training step, where gradients go
-    through the gateway; `secure` is then the first alone.
+    through the gateway; `secure` is then the first alone. harness: of the non-secure image.
 
     Returns the sizes and stacks of both; `build/secure.elf` starts `build/firmware.elf`.
     Raises CompileError for a board without a secure world, and as `build_firmware`.
@@ -117,14 +119,18 @@ def build_pair(
     secure_firmware = link_secure(folder, board, zone, secure, debug=debug, backward=backward)
     objects = [Path("..") / SECURE_FOLDER / "build" / _GATEWAY]
     other_board = non_secure_board(board, zone)
+    # A serial firmware is known by its non-secure image; this makes it one with the secure one.
+    digest = hashlib.sha256(secure_firmware.elf.read_bytes()).hexdigest()
+    beside = f"secure {digest[:8]}"
     if trace:
-        write_harness(other, other_board, [ModelBinding.of(nonsecure, train)])
+        write_harness(other, other_board, [ModelBinding.of(nonsecure, train)], harness, beside)
         elf = build(other, other_board, trace=True, objects=objects)
         nonsecure_firmware = Firmware(elf, measure_sizes(elf, ()), None)
     else:
         nonsecure_firmware = build_firmware(
-            other, nonsecure, other_board, train=train, objects=objects
-        )
+            other, nonsecure, other_board,
+            train=train, objects=objects, harness=harness, beside=beside,
+        )  # fmt: skip
     return seal_pair(project_dir, zone, secure_firmware, nonsecure_firmware, trace=trace)
 
 

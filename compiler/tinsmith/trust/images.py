@@ -32,6 +32,7 @@ def build_worlds(
     update_key: bytes = bytes(KEY_BYTES),
     debug: bool = True,
     backward: Graph | None = None,
+    harness: str = "semihosting",
 ) -> PairFirmware:
     """Compile and link `folder/nonsecure` and `folder/secure/<graph>` into `folder/build`.
 
@@ -39,12 +40,18 @@ def build_worlds(
     train: the training graph of `nonsecure`, if any. update_key: the device's for updates of what
     that learns; without one the pair is good for measuring alone. debug: of an emulated board, see
     `secure_image.build_pair`. backward: the second call of a training step, of the only graph.
+    harness: of the non-secure image on a board.
     """
     update = UpdateView.of(train, update_key) if train is not None else None
-    build = build_host_pair if board.is_host else build_pair
-    return build(
+    if board.is_host:
+        return build_host_pair(
+            folder, board, nonsecure, secure,
+            quota=quota, debug=debug, trace=trace, train=train, update=update, backward=backward,
+        )  # fmt: skip
+    return build_pair(
         folder, board, nonsecure, secure,
         quota=quota, debug=debug, trace=trace, train=train, update=update, backward=backward,
+        harness=harness,
     )  # fmt: skip
 
 

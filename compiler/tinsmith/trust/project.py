@@ -41,6 +41,7 @@ from ..machine.trust_zone import load_trust_zone
 from ..pass_manager import PassContext
 from ..plan.timeline import draw_arena
 from ..quant.samples import load_samples
+from ..toolchain.harness import harness_of, with_uart
 from ..toolchain.secure_image import PairFirmware
 from ..toolchain.sizes import check_budget
 from . import keys
@@ -115,12 +116,13 @@ def write_protected(
     aim: Aim = BY_INSTRUCTIONS,
     source: SourceReport | None = None,
     pictures: bool = True,
+    harness: str = "semihosting",
 ) -> Report:
     """Divide a PLANNED graph, write and build both worlds into `folder`, sign; returns the report.
 
     learning: of a graph that learns. sample: one array per graph input, for the self-test. ram,
     flash: budgets of the non-secure image in bytes. aim: what kernels are chosen for. source: the
-    files that the graph was made from.
+    files that the graph was made from. harness: of the non-secure image.
     Raises CompileError when there is no legal cut, DoesNotFit, MissingTool.
     """
     given = list(sample) if sample is not None else random_sample(graph)
@@ -151,6 +153,7 @@ def write_protected(
             update_key=device.update_key,
             debug=not protection.release,
             backward=secure[0].train.graph if secure[0].train else None,
+            harness=harness,
         )
     check_budget(images.nonsecure.sizes, board, ram=ram, flash=flash, node=nonsecure.peak_node)
     report = make_report(nonsecure, board, weights_bytes, context.notes)
@@ -187,11 +190,14 @@ def protect_project(
     secret: file with the root secret. sign: file with the signing key; None: a key of the moment.
     mode, cut, quota: those of the project where None; `withhold` for one that is not protected.
     release: a secure image without semihosting, as boards without an emulator always get it.
-    Raises CompileError as `write_protected`, BadInput for files that cannot be used.
+    The images talk as the project does. Raises CompileError as `write_protected`, BadInput for
+    files that cannot be used.
     """
     folder, out = Path(folder), Path(out)
     root, known = keys.read_secret(Path(secret)), read_report(folder)
     graph, board = read_graph(folder), load_board(known.board, known.target)
+    harness, baud = harness_of(folder / NONSECURE_FOLDER if known.trust else folder)
+    board = with_uart(board, harness, baud, protected=True)
     check_protectable(board, known.dtype)
     learning = read_learning(folder) if known.train_nodes else None
     if out.resolve() == folder.resolve():
@@ -209,6 +215,7 @@ def protect_project(
     return write_protected(
         out, graph, board, protection, whose, context,
         learning=learning, sample=sample, aim=aim_of(known), source=known.source, pictures=pictures,
+        harness=harness,
     )  # fmt: skip
 
 
