@@ -243,7 +243,7 @@ def main() -> None:
             continue
         rows = defaultdict(list)
         kernels = _tuned(load_board(BOARDS[target]).target.features)
-        by_function = [k for k in kernels if k.op == "conv2d" and "dsp" in k.features]
+        by_function = [k for k in kernels if k.op == "conv2d" and k.features & {"dsp", "mve"}]
         plain = [k for k in kernels if k not in by_function]
         for layers, kinds, most in (
             (drawn_layers(1, arguments.layers), plain, arguments.most),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ir.graph import Graph, Node
-from . import _counts_dsp, _counts_mve, _counts_pool, _counts_rows, dsp_counts
+from . import _counts_dsp, _counts_pool, _counts_rows, dsp_counts, mve_counts
 from ._counts_dsp import Counts, View, inner_pixels
 from .geometry import Geometry, conv_geometry
 from .kernel import UNKNOWN_INSTRUCTIONS, Kernel
@@ -65,13 +65,13 @@ def _convolution(g: Geometry) -> Counts:
 
 _DSP, _MVE = "targets/arm-dsp/kernels/", "targets/arm-mve/kernels/"
 _CONVOLUTIONS: Mapping[str, Callable[[Geometry, View], Counts]] = {
-    **{_DSP + name: of for name, of in _counts_dsp.TEMPLATES.items()},
-    **{_MVE + name: of for name, of in _counts_mve.TEMPLATES.items()},
+    _DSP + name: of for name, of in _counts_dsp.TEMPLATES.items()
 }
 _BY_FUNCTION: Mapping[str, Callable[[Geometry, View], Counts]] = {
     _DSP + name: of for name, of in dsp_counts.TEMPLATES.items()
 }
 _WHOLE: Mapping[str, Callable[[Node, View], Counts]] = {
+    **{_MVE + name: of for name, of in mve_counts.TEMPLATES.items()},
     **{
         f"{_DSP}{name}.c.j2": _counts_rows.rows
         for name in ("dense", "dense_pairs", "dense_one_scale")
@@ -82,7 +82,6 @@ _WHOLE: Mapping[str, Callable[[Node, View], Counts]] = {
     _DSP + "reduce_mean.c.j2": _counts_pool.mean,
 }
 _ROWS = {
-    _MVE + "dense.c.j2",
     "ops/dense_blocked.c.j2",
     "ops/dense.c.j2",
 }
