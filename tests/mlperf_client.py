@@ -22,7 +22,10 @@ class RunnerError(Exception):
 
 @dataclass
 class Runner:
+    """energy: the device's timestamps are edges on a pin, and no messages."""
+
     line: Line
+    energy: bool = False
     _pending: bytes = b""
 
     def lines(self, seconds: float = 30.0) -> list[str]:
@@ -58,9 +61,23 @@ class Runner:
         assert all(rows)
         return bytes.fromhex("".join(row[1].replace("-", "") for row in rows if row))
 
+    def started(self) -> None:
+        """What the device says after a reset."""
+        mode, *laps, done = self.lines()
+        assert mode == f"m-timestamp-mode-{'energy' if self.energy else 'performance'}"
+        assert [bool(re.fullmatch(r"m-lap-us-\d+", lap)) for lap in laps] == [True] * (
+            not self.energy
+        )
+        assert done == "m-init-done"
+
     def infer(self, count: int, warm_ups: int) -> tuple[list[float], float]:
-        """The results, and the microseconds of one inference."""
+        """The results, and the microseconds of one inference, which energy mode does not say."""
         answer = self.ask(f"infer {count} {warm_ups}")
+        if self.energy:
+            start, done, begin, end, results = answer
+            assert (start, done) == (f"m-warmup-start-{warm_ups}", "m-warmup-done")
+            assert (begin, end) == (f"m-infer-start-{count}", "m-infer-done")
+            return _results(results), float("nan")
         start, done, begin, lap, lap_2, end, results = answer
         assert (start, done) == (f"m-warmup-start-{warm_ups}", "m-warmup-done")
         assert (begin, end) == (f"m-infer-start-{count}", "m-infer-done")

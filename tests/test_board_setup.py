@@ -24,11 +24,12 @@ HSI = 16 * MHZ
 @dataclass(frozen=True)
 class Chip:
     """machine: after a reset. clocks: of core and UART in Hz, as the registers now say. pins:
-    (GPIO, pin, alternate function) of transmitter and receiver."""
+    (GPIO, pin, alternate function) of transmitter and receiver. edge: the pin of timestamps."""
 
     machine: Callable[[], Machine]
     clocks: Callable[[Machine], tuple[float, float]]
     pins: tuple[tuple[int, int, int], ...]
+    edge: tuple[int, int]
 
 
 def _l4() -> Machine:
@@ -43,6 +44,7 @@ def _l4() -> Machine:
     }
     m.clocked = {
         gpio: (rcc + 0x4C, 1 << 6),
+        0x48001400: (rcc + 0x4C, 1 << 5),
         uart: (rcc + 0x5C, 1),
         pwr: (rcc + 0x58, 1 << 28),
     }
@@ -95,6 +97,7 @@ def _f7() -> Machine:
     m.clocked = {
         0x40020000: (rcc + 0x30, 1),
         0x40020400: (rcc + 0x30, 2),
+        0x40022000: (rcc + 0x30, 1 << 8),
         uart: (rcc + 0x44, 1 << 4),
         pwr: (rcc + 0x40, 1 << 28),
     }
@@ -153,7 +156,11 @@ def _u5() -> Machine:
         (pwr + 0xC, 3 << 16): (pwr + 0xC, 1 << 15),
         (pwr + 0xC, 1 << 18): (pwr + 0xC, 1 << 14),
     }
-    m.clocked = {gpio: (rcc + 0x8C, 1), uart: (rcc + 0xA4, 1 << 14)}
+    m.clocked = {
+        gpio: (rcc + 0x8C, 1),
+        0x42021400: (rcc + 0x8C, 1 << 5),
+        uart: (rcc + 0xA4, 1 << 14),
+    }
 
     def switch(value: int) -> None:
         if value & 3 == 3:
@@ -197,9 +204,15 @@ def _u5_clocks(m: Machine) -> tuple[float, float]:
 
 
 CHIPS = {
-    "nucleo-l4r5zi": Chip(_l4, _l4_clocks, ((0x48001800, 7, 8), (0x48001800, 8, 8))),
-    "stm32f746g-disco": Chip(_f7, _f7_clocks, ((0x40020000, 9, 7), (0x40020400, 7, 7))),
-    "nucleo-u575zi": Chip(_u5, _u5_clocks, ((0x42020000, 9, 7), (0x42020000, 10, 7))),
+    "nucleo-l4r5zi": Chip(
+        _l4, _l4_clocks, ((0x48001800, 7, 8), (0x48001800, 8, 8)), (0x48001400, 13)
+    ),
+    "stm32f746g-disco": Chip(
+        _f7, _f7_clocks, ((0x40020000, 9, 7), (0x40020400, 7, 7)), (0x40022000, 3)
+    ),
+    "nucleo-u575zi": Chip(
+        _u5, _u5_clocks, ((0x42020000, 9, 7), (0x42020000, 10, 7)), (0x42021400, 13)
+    ),
 }
 
 
@@ -258,6 +271,22 @@ def test_bytes_go_in_and_out(name: str, tmp_path: Path) -> None:
     assert firmware.read() == 0xA5
     firmware.send(0x5A)
     assert m.log[-1] == (uart.address + 0x28, 0x5A)
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_the_pin_of_timestamps_is_an_output_that_is_high(name: str, tmp_path: Path) -> None:
+    board = with_uart(load_board(name), "mlperf-tiny-energy")
+    firmware = _firmware(name, tmp_path, board)
+    m, (gpio, pin) = firmware.machine, CHIPS[name].edge
+    m.words.setdefault(gpio, 0xFFFFFFFF)
+    firmware.set_up()
+    assert m.field(gpio, 2 * pin, 2) == 1
+    written = [word for word in m.log if word[0] & ~0x3FF == gpio]
+    assert [address for address, _ in written[-2:]] == [gpio + 0x18, gpio]  # BSRR before MODER
+    assert written[-2][1] == 1 << pin
+    assert board.pin is not None
+    low = board.pin.low
+    assert (low.address, low.value) == (gpio + 0x18, 1 << pin + 16)
 
 
 # These say again what a reset leaves.

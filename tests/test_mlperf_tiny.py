@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,11 @@ from tinsmith import paths
 from tinsmith.cli import app
 from tinsmith.errors import CompileError
 from tinsmith.ir.interpret import run_batch
-from tinsmith.machine.board import load_board
+from tinsmith.machine.board import board_names, load_board
 from tinsmith.runner.execute import command
 from tinsmith.runner.project import device_samples
 from tinsmith.serial_link.line import Emulator, SerialPort
+from tinsmith.toolchain.harness import ModelBinding, harness_files, with_uart
 from tinsmith.train.scheme import Scheme, Update
 
 from .mlperf_client import Runner, RunnerError
@@ -28,7 +30,14 @@ BOARD = "mps2-an386"
 COUNT = 4
 
 
-def _compile(folder: Path, source: str, name: str, board: str = BOARD, **options) -> Path:
+def _compile(
+    folder: Path,
+    source: str,
+    name: str,
+    board: str = BOARD,
+    harness: str = "mlperf-tiny",
+    **options,
+) -> Path:
     model = paths.GRAPHS / source
     tinsmith.compile(
         model / "model.onnx",
@@ -36,7 +45,7 @@ def _compile(folder: Path, source: str, name: str, board: str = BOARD, **options
         out=folder,
         calibrate=model / "calibration.npz",
         name=name,
-        harness="mlperf-tiny",
+        harness=harness,
         pictures=False,
         **options,
     )
@@ -49,11 +58,16 @@ def kws(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _running(project: Path, board: str = BOARD) -> Generator[Runner]:
-    line = Emulator(command(project / "build/firmware.elf", load_board(board)))
+def _running(project: Path, board: str = BOARD, trace: Path | None = None) -> Generator[Runner]:
+    """trace: what is written to the GPIO of the micro:bit goes there; the firmware is of energy
+    mode."""
+    argv = command(project / "build/firmware.elf", load_board(board))
+    if trace is not None:
+        argv += ["-trace", "nrf51_gpio_write", "-D", str(trace)]
+    line = Emulator(argv)
     try:
-        runner = Runner(line)
-        assert runner.lines() == ["m-init-done"]
+        runner = Runner(line, energy=trace is not None)
+        runner.started()
         yield runner
     finally:
         line.close()
@@ -104,6 +118,42 @@ def test_time_is_the_boards(kws: Path) -> None:
     assert abs(once - many) < 0.02 * many + 1
     instructions = 254_800  # of `bench`; with the call around it
     assert 0.2 * instructions / 1000 < many < 3 * instructions / 1000
+
+
+def test_energy_mode_makes_edges_on_a_pin(tmp_path: Path) -> None:
+    """A falling edge for every timestamp: at the start, when asked, before and after inferences."""
+    project, trace = tmp_path / "project", tmp_path / "trace"
+    _compile(project, "digits_dscnn", "kws01", "microbit", "mlperf-tiny-energy")
+    assert "TS_UART_BAUD 9600u" in (project / "harness" / "ts_board.h").read_text()
+    sample = _samples(project)[0]
+    with _running(project, "microbit", trace) as runner:
+        assert runner.ask("timestamp") == []
+        runner.load(sample.tobytes())
+        got = runner.infer(2, 0)[0]
+    np.testing.assert_allclose(got, _expected(project, sample[None])[0], atol=0.0005001)
+    written = re.findall(r"offset 0x([0-9a-f]+) value 0x([0-9a-f]+)", trace.read_text())
+    high, low = ("508", "8"), ("50c", "8")  # OUTSET, OUTCLR
+    assert written[:2] == [high, ("518", "8")]  # then DIRSET: never low before it is asked for
+    assert written[2:] == [low, high] * 4
+
+
+@pytest.mark.parametrize("board", [b for b in board_names() if load_board(b).pin])
+def test_every_pin_is_set_up(board: str) -> None:
+    """High before it is an output, and the last of the set-up."""
+    machine = with_uart(load_board(board), "mlperf-tiny-energy")
+    pin = machine.pin
+    assert pin is not None
+    assert machine.setup == (*load_board(board).setup, *pin.setup)
+    high, output = pin.setup[-2:]
+    assert (high.address, high.set) == (pin.high.address, pin.high.value)
+    assert output.set
+    files = harness_files(machine, [ModelBinding("kws01", 1, 1)], "mlperf-tiny-energy")
+    assert f"TH_PIN_LOW {pin.low.address:#010x}u, {pin.low.value:#x}u" in files["th_config.h"]
+
+
+def test_a_board_without_a_pin_has_no_energy_mode() -> None:
+    with pytest.raises(CompileError, match="mps2-an386 has no pin for timestamps"):
+        with_uart(load_board(BOARD), "mlperf-tiny-energy")
 
 
 def test_images_are_bytes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ void th_infer(void);
 void th_results(void);
 void th_pre(void);
 void th_post(void);
-void th_timestamp(void); /* prints microseconds since the start */
+void th_timestamp(void); /* prints microseconds since the start; in energy mode an edge on a pin */
 char th_getchar(void);
 
 /* d, i, u, x and X (also with l and z), c, s, and f with at most 6 decimals; widths and zeros. */

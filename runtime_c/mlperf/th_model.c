@@ -4,6 +4,9 @@
 #include "harness.h"
 #include "th_api.h"
 #include "th_config.h"
+#if EE_CFG_ENERGY_MODE
+#include "ts_io.h"
+#endif
 
 static const ts_harness_model *const model = &ts_harness_models[0];
 static int status;
@@ -109,11 +112,29 @@ void th_post(void)
 {
 }
 
+#if EE_CFG_ENERGY_MODE
+/* Low for at least a millisecond: a turn takes 4 cycles or more. */
+void th_timestamp(void)
+{
+    ts_io_write(TH_PIN_LOW);
+    for (volatile uint32_t turn = 0; turn < TH_TICK_HZ / 4000u; ++turn) {
+    }
+    ts_io_write(TH_PIN_HIGH);
+}
+
+void th_timestamp_initialize(void)
+{
+    th_printf("m-timestamp-mode-energy\r\n");
+    th_timestamp();
+}
+#else
 static uint64_t ticks;
 
 void th_timestamp_initialize(void)
 {
+    th_printf("m-timestamp-mode-performance\r\n");
     ts_counter_start();
+    th_timestamp();
 }
 
 void th_timestamp(void)
@@ -124,3 +145,4 @@ void th_timestamp(void)
     const uint64_t rest = ticks % TH_TICK_HZ * 1000000u / TH_TICK_HZ;
     th_printf("m-lap-us-%lu\r\n", (unsigned long)(seconds * 1000000u + rest));
 }
+#endif

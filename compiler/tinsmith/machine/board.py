@@ -12,7 +12,7 @@ import msgspec
 from .. import paths
 from ..errors import CompileError
 from .cpu import missing_flags, same_architecture
-from .peripherals import Serial, Step
+from .peripherals import Pin, Serial, Step
 from .target import Target, load_target
 
 CounterKind = Literal["systick", "minstret", "clock", "cycles", "none"]
@@ -77,6 +77,7 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flash: what writes to a physical board; None where nothing does.
     setup: what its firmware does first, whatever the harness: clocks, wait states, pins.
     caches: the core's caches are then emptied and switched on.
+    pin: of timestamps, in energy mode of MLPerf Tiny.
     """
 
     name: str
@@ -97,6 +98,7 @@ class BoardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flash: Flash | None = None
     setup: list[Step] = []
     caches: bool = False
+    pin: Pin | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Board:
     flash: Flash | None = None
     setup: tuple[Step, ...] = ()
     caches: bool = False
+    pin: Pin | None = None
 
     def region(self, name: str) -> Region | None:
         return next((r for r in self.regions if r.name == name), None)
@@ -191,6 +194,7 @@ def load_board(name: str, cpu: str | None = None) -> Board:
         data.flash,
         tuple(data.setup),
         data.caches,
+        data.pin,
     )
 
 

@@ -37,3 +37,21 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until_set: int = 0
     until_clear: int = 0
     pause: int = 0
+
+
+class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is written where. address: of the word. value: all of it."""
+
+    address: int
+    value: int
+
+
+class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A pin of which firmware for the MLPerf Tiny runner makes timestamps in energy mode.
+
+    setup: makes it an output, after the board's own set-up. high, low: write these to drive it.
+    """
+
+    high: Word
+    low: Word
+    setup: list[Step] = []

@@ -30,7 +30,10 @@ _PORT = ("ts_serial.h", "restart.c")
 _MLPERF = paths.RUNTIME_C / "mlperf"
 # What `db` loads for the benchmarks of MLPerf Tiny: bytes of images, or features; else int8.
 _ENCODINGS = {"ic01": "UINT8", "vww01": "UINT8", "ad01": "FLOAT32"}
-HARNESSES = ("semihosting", "serial", "mlperf-tiny")  # how firmware and host talk
+ENERGY = "mlperf-tiny-energy"
+HARNESSES = ("semihosting", "serial", "mlperf-tiny", ENERGY)  # how firmware and host talk
+_TO_RUNNER = ("mlperf-tiny", ENERGY)
+_ENERGY_BAUD = 9600  # of the reference submissions
 OWN, TWIN = "board", "twin"  # folders of sources for the board itself, and for its twin alone
 _RATE = re.compile(r"TS_UART_BAUD (\d+)u")
 _TO_LEARN = ("learn.c", "store.c", "nor_flash.h", "nor_flash.c")
@@ -84,6 +87,12 @@ def with_uart(
         raise _no_uart(board)
     if protected:
         _check_worlds(board, harness)
+    if harness == ENERGY:
+        if board.pin is None:
+            hint = "docs/serial.md says how to add one"
+            raise CompileError(f"board {board.name} has no pin for timestamps", hint=hint)
+        board = replace(board, setup=(*board.setup, *board.pin.setup))
+        baud = baud or _ENERGY_BAUD
     if baud is None:
         return board
     slowest, fastest = board.serial.slowest, board.serial.fastest
@@ -95,7 +104,7 @@ def with_uart(
 
 def _check_worlds(board: Board, harness: str) -> None:
     """Raises CompileError where the non-secure world has no such harness."""
-    if harness == "mlperf-tiny":
+    if harness in _TO_RUNNER:
         raise CompileError("a protected project has no MLPerf Tiny firmware", hint="omit --trust")
     if not load_trust_zone(board.name).non_secure.uart:
         raise CompileError(
@@ -131,8 +140,8 @@ def harness_files(
     runs in the emulator. Sources in `board/` and `twin/` are of one of the two alone.
     """
     elf = board.target.elf
-    if harness == "mlperf-tiny":
-        return {**_mlperf_files(board, models), **_machine_files(board)}
+    if harness in _TO_RUNNER:
+        return {**_mlperf_files(board, models, harness == ENERGY), **_machine_files(board)}
     sources = [_SOURCES / name for name in _EVERYWHERE]
     if not board.is_host:
         sources.append(_SOURCES / "stack.c")
@@ -155,6 +164,8 @@ def _machine_files(board: Board) -> dict[str, str]:
         return {}
     files = {"link.ld": link_script(board)}
     if board.setup:
+        if board.target.elf != "arm":
+            raise CompileError(f"{board.name} has a set-up: only a Cortex-M does one")
         text = render(f"harness/{board.target.elf}/setup.c.j2", {"board": board})
         files[f"{OWN}/setup.c"] = text
     if board.twin:
@@ -162,7 +173,7 @@ def _machine_files(board: Board) -> dict[str, str]:
     return files
 
 
-def _mlperf_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, str]:
+def _mlperf_files(board: Board, models: Sequence[ModelBinding], energy: bool) -> Mapping[str, str]:
     """The firmware of the MLPerf Tiny runner. Raises CompileError for models it cannot serve."""
     model = models[0]
     if model.input_count != 1 or model.output_count != 1 or model.train_input_count:
@@ -180,6 +191,7 @@ def _mlperf_files(board: Board, models: Sequence[ModelBinding]) -> Mapping[str, 
         "tick_hz": board.clock_hz or 1_000_000_000,  # an emulated instruction is a nanosecond
         "encoding": encoding,
         "scored": model.name == "ad01",
+        "pin": board.pin if energy else None,
     }
     return {
         **{source.name: source.read_text() for source in sorted(sources)},
