@@ -46,6 +46,17 @@ def test_the_output_takes_the_place_of_dead_rows() -> None:
     assert plan.proved_optimal
 
 
+@pytest.mark.parametrize(("lead", "arena"), [(0, 64), (8, 64 + 8), (-4, 64)])
+def test_rows_are_overwritten_while_they_are_read(lead: int, arena: int) -> None:
+    graph, _ = streamed()
+    case = graph, [call(n, {0: lead} if n.op is MIX else None) for n in graph.nodes]
+    plan = plan_arena(*case, 4)
+    check_plan(*case, plan)
+    assert survives(*case, plan)
+    assert plan.arena_bytes == arena
+    assert plan.proved_optimal
+
+
 def test_the_checker_wants_a_slice_where_its_elements_are() -> None:
     case = streamed()
     plan = plan_arena(*case, 4)

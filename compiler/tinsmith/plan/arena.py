@@ -27,7 +27,7 @@ from .live_ranges import (
 )
 from .model import Buffer, MemoryPlan, Placed, short_name
 from .prove import Proof, prove
-from .search import search
+from .search import CLOSE, search
 
 PLACEMENTS = 1500  # tried by the search; a budget that is not met gets four times as many again
 
@@ -89,6 +89,10 @@ def plan_arena(
                 peak=bounds.peak_step,
                 enough=stop,
             )
+            if max(found.lower_bound, stop) < found.arena <= CLOSE * found.lower_bound:
+                # So little is left that it pays to search on for it.
+                again = search(problem, max(found.lower_bound, stop), None, 4 * PLACEMENTS)
+                found = min(found, Proof(*again, found.lower_bound), key=lambda p: p.arena)
         if exact and found.arena > found.lower_bound:
             found = Proof(*solve_exact(problem, found.offsets, found.lower_bound, time_limit_s))
         result = _Result(laid_out, buffers, problem, bounds, found)

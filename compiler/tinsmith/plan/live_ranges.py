@@ -229,13 +229,15 @@ def legal_overlaps(
 
     The first output of a node, and its scratch, may overlap an input that no later step needs, when
     the node's kernel allows it for every position at which it reads that buffer; the largest lead
-    counts, and IN_PLACE_ONLY before those that are 0 or less. Other outputs overlap nothing.
+    counts, and IN_PLACE_ONLY before those that are 0 or less. Other outputs overlap nothing. Of a
+    slice that is read where it lies this holds for each part of its rows.
     """
-    index = {v: i for i, b in enumerate(buffers) for v in b.values}
+    index = _pieces(buffers)
     scratch = {b.name: i for i, b in enumerate(buffers) if b.is_scratch}
     found: dict[tuple[int, int], int] = {}
     for step, node in enumerate(graph.nodes):
-        over = ((index.get(node.outputs[0]), lead_of), (scratch.get(node.name), scratch_lead_of))
+        made = index.get(node.outputs[0])
+        over = ((made[0][0] if made else None, lead_of), (scratch.get(node.name), scratch_lead_of))
         for writer, leads_of in over:
             if writer is None or is_view(graph, node):
                 continue
@@ -245,12 +247,37 @@ def legal_overlaps(
     return found
 
 
-def _leads(node: Node, index: Mapping[Value, int], lead_of: LeadOf) -> dict[int, int]:
+def _pieces(buffers: Sequence[Buffer]) -> dict[Value, list[tuple[int, int]]]:
+    """Of every value the buffers that hold its bytes while it is read, each with the bytes of the
+    value before it."""
+    rows: dict[str, list[int]] = {}
+    for i, b in enumerate(buffers):
+        if b.host is not None and not b.values:
+            rows.setdefault(b.host, []).append(i)
+    found: dict[Value, list[tuple[int, int]]] = {}
+    for i, b in enumerate(buffers):
+        for value, start in b.placed_values:
+            end = start + value.type.bytes
+            parts = rows.get(b.name, []) if value is not b.values[0] else []
+            held = [(k, buffers[k].start - start) for k in parts]
+            held = [(k, at) for k, at in held if 0 <= at < end - start]
+            found[value] = held or [(i, 0)]
+    return found
+
+
+def _leads(
+    node: Node, index: Mapping[Value, Sequence[tuple[int, int]]], lead_of: LeadOf
+) -> dict[int, int]:
     """The lead by input buffer, of those that something may overlap."""
     leads: dict[int, list[int | None]] = {}
     for position, value in enumerate(node.inputs):
-        if value in index:
-            leads.setdefault(index[value], []).append(lead_of(node, position))
+        lead = lead_of(node, position) if value in index else None
+        for i, before in index.get(value, ()):
+            whole = len(index[value]) == 1
+            if lead is None or (isinstance(lead, InPlaceOnly) and not whole):
+                leads.setdefault(i, []).append(None)
+            else:
+                leads.setdefault(i, []).append(lead + before if before else lead)
     found: dict[int, int] = {}
     for i, given in leads.items():
         known = [lead for lead in given if lead is not None]

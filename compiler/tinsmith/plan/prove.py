@@ -13,12 +13,13 @@ them: where even those have no smaller arena, all have none.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .constraints import Problem
 
-WAYS = 20_000  # tried in one proof
-MOST_RULES = 600  # of what is searched; with more it would not end, and could nest too deep
+WAYS = 40_000  # tried in one proof
+MOST_RULES = 1000  # of what is searched; with more it would not end
 
 Offsets = tuple[int, ...]
 
@@ -120,7 +121,7 @@ class _Search:
             _Rule(i, rule.other, rule.low // unit, -(-rule.high // unit))
             for _, i, rule in sorted(listed, key=lambda x: (-x[0], x[1], x[2]))
         ]
-        self.taken: list[list[_Way]] = [[] for _ in problem.bytes]  # by the cluster below
+        self.taken: list[list[_Way]] = []  # by the cluster below
         self.most: list[int] = []
 
     @property
@@ -135,7 +136,27 @@ class _Search:
         return None if at is None else tuple(x * unit for x in at)
 
     def _solve(self, at: list[int]) -> list[int] | None:
-        """A solution with the ways taken so far, whose least one is `at`."""
+        """A solution, from the least one without any ways."""
+        self.taken = [[] for _ in at]
+        path: list[_Way] = []  # the ways taken, one of each level but the last
+        levels: list[Iterator[tuple[_Way, list[int]]]] = []
+        while True:
+            open_ways = self._open_ways(at)
+            if open_ways is None:
+                return at
+            levels.append(iter(open_ways))
+            while (step := next(levels[-1], None)) is None or self.left <= 0:
+                levels.pop()
+                if not levels or self.left <= 0:
+                    return None
+                self.taken[path.pop().below].pop()
+            way, at = step
+            self.taken[way.below].append(way)
+            path.append(way)
+
+    def _open_ways(self, at: list[int]) -> list[tuple[_Way, list[int]]] | None:
+        """Of the broken rule that leaves the fewest its ways, each with the least solution; None
+        where no rule is broken."""
         best: list[tuple[_Way, list[int]]] | None = None
         for rule in self.rules:
             if rule.is_broken(at):
@@ -144,15 +165,7 @@ class _Search:
                     best = open_ways
                 if len(best) < 2:  # it decides itself
                     break
-        if best is None:
-            return at
-        for way, raised in sorted(best, key=lambda x: sum(x[1])):
-            self.taken[way.below].append(way)
-            found = self._solve(raised)
-            self.taken[way.below].pop()
-            if found is not None or self.left <= 0:
-                return found
-        return None
+        return best and sorted(best, key=lambda x: sum(x[1]))
 
     def _raised(self, at: list[int], way: _Way) -> list[int] | None:
         """The least solution with one more way; None where it is above the limit."""
