@@ -14,6 +14,8 @@ from tinsmith.ir.opdef import Case
 from tinsmith.kernels.mve import _weights
 from tinsmith.kernels.mve._uniform import uniform
 from tinsmith.ops import registry
+from tinsmith.ops.average_pool import AveragePoolAttrs
+from tinsmith.ops.max_pool import MaxPoolAttrs
 from tinsmith.ops.reduce_mean import ReduceMeanAttrs
 from tinsmith.quant.arithmetic import accumulator_bounds, requantize
 
@@ -85,6 +87,18 @@ MORE_WINDOWS = (
 MORE_MEANS = (
     Case("pixels", ((1, 5, 5, 16),), ReduceMeanAttrs((1, 2))),
     Case("most", ((1, 16, 16, 8),), ReduceMeanAttrs((1, 2), clamp=(-0.5, 1.0))),
+    Case("many", ((1, 20, 29, 11),), ReduceMeanAttrs((1, 2))),
+)
+
+# Whole groups of channels, and groups cut short.
+MORE_AVERAGES = (
+    Case("groups", ((1, 16, 9, 8),), AveragePoolAttrs((3, 3), (2, 2), (1, 1, 1, 1))),
+    Case("cut", ((2, 21, 7, 6),), AveragePoolAttrs((2, 3), (1, 2), clamp=(-0.5, 1.0))),
+    Case("steep", ((1, 8, 5, 5),), AveragePoolAttrs((2, 1)), data=(-0.01, 0.01)),
+)
+MORE_MAXIMA = (
+    Case("groups", ((1, 32, 9, 8),), MaxPoolAttrs((3, 3), (2, 2), (1, 1, 1, 1))),
+    Case("cut", ((2, 37, 7, 6),), MaxPoolAttrs((5, 4), (1, 2), clamp=(-0.5, 1.0))),
 )
 
 ALL_MORE = {
@@ -97,6 +111,8 @@ ALL_MORE = {
         *MORE_WINDOWS,
     ),
     "reduce_mean": MORE_MEANS,
+    "average_pool": (*MORE["average_pool"], *MORE_AVERAGES),
+    "max_pool": (*MORE["max_pool"], *MORE_MAXIMA),
 }
 
 

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ...ir.graph import Graph, Node
 from ..kernel import Kernel
 from ..portable.reduce_mean import constants, fits_lanes, lanes_view, lead_bytes
+from ._mean import scale_up
 from ._weights import FEATURES
+
+_MOST_PIXELS = 2**16
+
+
+def _pixels(node: Node) -> int:
+    return node.x.elements // node.x.shape[-1]
 
 
 def _applies(node: Node, graph: Graph) -> bool:
-    return fits_lanes(node, graph, 8)
+    found = fits_lanes(node, graph, 1, _MOST_PIXELS)
+    return found and scale_up(node, graph, 255 * _pixels(node)) is not None
+
+
+def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
+    up = scale_up(node, graph, 255 * _pixels(node))
+    assert up is not None, "applies() promised"
+    return {**lanes_view(node, graph), "up": up}
 
 
 def _instructions(node: Node, graph: Graph) -> float:
     del graph
-    channels = node.x.shape[-1]
-    return node.x.elements / 8 * 4 + channels * 14.0 + 20
+    channels, pixels = node.x.shape[-1], _pixels(node)
+    tap = 3.25 + 1.75 * (channels % 8 > 0)
+    return -(-channels // 8) * (tap * pixels + 24 + 8 * (pixels // 256)) + 25
 
 
 KERNELS = (
@@ -25,7 +43,7 @@ KERNELS = (
         template="targets/arm-mve/kernels/reduce_mean.c.j2",
         features=FEATURES,
         applies=_applies,
-        view=lanes_view,
+        view=_view,
         constants=constants,
         lead_bytes=lead_bytes,
         instructions=_instructions,

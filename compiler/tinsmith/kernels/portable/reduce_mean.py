@@ -40,14 +40,14 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
     }
 
 
-def fits_lanes(node: Node, graph: Graph, lanes: int) -> bool:
+def fits_lanes(node: Node, graph: Graph, lanes: int, most: int = _INT16_PIXELS) -> bool:
     """Whether it is the mean over the pixels of each channel, of groups of `lanes` channels, and
-    the sums fit int16."""
+    over so few pixels that the sums fit int16, or over `most`."""
     found = view(node, graph)
     channels = node.x.shape[-1]
     pixels = node.x.elements // channels
     whole = found["outer"] == ((channels, 1),) and found["inner"] == ((pixels, channels),)
-    return whole and channels % lanes == 0 and pixels <= _INT16_PIXELS
+    return whole and channels % lanes == 0 and pixels <= most
 
 
 def lanes_view(node: Node, graph: Graph) -> Mapping[str, Any]:
