@@ -42,7 +42,7 @@ from .int8_nets import residual_net
 from .serial_proxy import Faults, emulator, proxy
 
 BOARD = "mps2-an386"
-# Of the boards whose twin runs in their place one is enough.
+# Twins, which run in place of physical boards, are emulated boards.
 WITH_UART = [b for b in board_names() if load_board(b).serial and not load_board(b).twin]
 BAD = Faults(corrupted=0.01)
 
@@ -77,12 +77,11 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("board", [*WITH_UART, "nucleo-l4r5zi"])
+@pytest.mark.parametrize("board", WITH_UART)
 def test_every_uart(board: str, tmp_path: Path) -> None:
     """Two sessions: the second finds the firmware started again."""
     folder = _build(tmp_path, board)
-    elf = "build/twin.elf" if load_board(board).twin else "build/firmware.elf"
-    with proxy(emulator(folder, board, elf)) as line, using_port(line.url) as port:
+    with proxy(emulator(folder, board)) as line, using_port(line.url) as port:
         assert verify(folder).ok
         assert verify(folder).ok
         assert line.boots == 1
@@ -235,7 +234,7 @@ def _cli(*argv: object) -> Result:
 
 
 def test_the_commands(learning: Path, tmp_path: Path) -> None:
-    x, y = _steps(4)
+    x, y = _steps(2)
     data, samples = tmp_path / "data.npz", tmp_path / "x.npz"
     np.savez(data, x=x, y=y, x_test=x, y_test=y)
     np.savez(samples, x=x)
@@ -244,20 +243,16 @@ def test_the_commands(learning: Path, tmp_path: Path) -> None:
         ran = _cli("run", learning, "--input", samples, *at)
         assert ran.exit_code == 0, ran.output
         found = json.loads(ran.stdout)
-        assert found["samples"] == 4
+        assert found["samples"] == 2
         assert found["serial"]["payload_bytes"] > 0
         assert found["serial"]["damaged_frames"] == 0
         verified = json.loads(_cli("verify", learning, "--fresh", *at).stdout)
         assert verified["bit_exact"]
         trained = _cli("train", learning, "--data", data, "--epochs", 1, "--fresh", *at)
         assert trained.exit_code == 0, trained.output
-        assert json.loads(trained.stdout)["commits"] == 1
-        simulated = _cli(
-            "train", learning, "--data", data, "--epochs", 1, "--fresh", "--simulate", *at
-        )
-        same = ("losses", "accuracy_before", "accuracy_after", "commits")
-        one, two = json.loads(trained.stdout), json.loads(simulated.stdout)
-        assert [one[k] for k in same] == [two[k] for k in same]
+        learnt = json.loads(trained.stdout)
+        assert learnt["commits"] == 1
+        assert len(learnt["losses"]) == 1  # of the epoch
         wrong = _cli("profile", learning, "--port", line.url)
         assert wrong.exit_code == 2
         assert "build/trace/firmware.elf" in wrong.output
