@@ -15,12 +15,15 @@ from ._lines import lines, resident
 from ._pairs import pairs
 from ._planes import planes
 from ._sizes import Counts, View
+from ._winograd import winograd, winograd_rows
 
 TEMPLATES: Mapping[str, Callable[[Geometry, View], Counts]] = {
     "conv2d_gemm.c.j2": gemm,
     "conv2d_lines.c.j2": lines,
     "conv2d_pairs.c.j2": pairs,
     "conv2d_resident.c.j2": resident,
+    "conv2d_winograd.c.j2": winograd,
+    "conv2d_winograd_rows.c.j2": winograd_rows,
     "depthwise.c.j2": depthwise,
     "depthwise_planes.c.j2": planes,
 }
