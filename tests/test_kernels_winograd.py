@@ -36,6 +36,7 @@ SAME = (1, 1, 1, 1)
 ROWS, STORED = "conv2d_winograd_rows_dsp", "conv2d_winograd_dsp"
 INT8 = "conv2d_winograd_int8_"
 SMALL, SMALL_INT8 = "conv2d_winograd_2x2_dsp", "conv2d_winograd_2x2_int8_"
+ONE, SMALL_ONE = "conv2d_winograd_single_dsp", "conv2d_winograd_2x2_single_dsp"
 
 
 def _conv(name: str, x: Shape, out: int, window: tuple[int, int], **attrs: Any) -> Case:
@@ -213,6 +214,26 @@ def test_estimates_are_near_what_is_executed(tmp_path: Path) -> None:
         assert abs(estimate / instructions - 1) < 0.05, model.kernel.name
 
 
+@pytest.mark.parametrize(
+    ("pixels", "channels", "first"),
+    [(2, 32, SMALL_ONE), (3, 64, SMALL), (4, 64, ONE), (6, 8, SMALL_ONE), (8, 64, STORED)],
+)
+def test_which_form_is_estimated_least(pixels: int, channels: int, first: str) -> None:
+    case = _conv("x", (1, channels, pixels, pixels), channels, (3, 3), pads=SAME)
+    graph = case_graph(registry()["conv2d"], case)
+    found = candidates(graph.nodes[0], graph, FEATURES, kernel_registry())
+    assert found[0].name == first
+
+
+def test_a_single_tile_takes_half_the_scratch() -> None:
+    graph = _graphs()[4]
+    (node,) = graph.nodes
+    sizes = {k.name: k.scratch_bytes(node, graph) for k in _kernels(graph)}
+    patch = {2: 16 * 16, 4: 36 * 16}  # 16 inputs, and as many bytes of products
+    assert sizes[SMALL] - patch[2] - 16 * 16 == 2 * (sizes[SMALL_ONE] - patch[2] - 16 * 16)
+    assert sizes[STORED] - patch[4] - 36 * 16 == 2 * (sizes[ONE] - patch[4] - 36 * 16)
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_tiles_cover_every_output_once_or_more(size: int) -> None:
     for graph in _graphs():
@@ -238,3 +259,13 @@ def test_resnet_8_with_weights_at_int8_size_in_39_kb(tmp_path: Path) -> None:
     assert report.instructions_per_inference <= 7_000_000
     assert report.flash_bytes is not None
     assert report.flash_bytes <= 101_864
+
+
+def test_resnet_8_in_35_kb(tmp_path: Path) -> None:
+    """Both 16→16 layers of 32×32 in tiles of 2×2: 7.15 M without them."""
+    model = shared_models() / "mlperf_tiny" / "ic_int8.onnx"
+    tinsmith.compile(model, board="mps2-an500", out=tmp_path, ram=39_096)
+    report = bench(tmp_path)
+    assert report.arena_bytes <= 35_000
+    assert report.instructions_per_inference is not None
+    assert report.instructions_per_inference <= 6_100_000
