@@ -126,6 +126,7 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "plane_bytes": p.plane_bytes,
         "taken": taken,
         "unroll": unroll(taken, 6),
+        "keep_unroll": unroll(p.strip_bytes // 16, 16),
         "in_column": in_column,
         "in_line": in_line,
         "out_column": out_column,

@@ -17,7 +17,8 @@ def planes(node: Node, v: View) -> Counts:
     blocks = strips * (v["whole"] + rest)
     masked = v["mask"] != 65535 or v["last_mask"] != 65535
     looped = v["whole"] > 1
-    kept = groups * 8 * bands if v["keeps"] else 0
+    kept = groups * bands if v["keeps"] else 0
+    vectors = v["strip_bytes"] // 16
     return {
         f"channel.blocks{v['lines']}": blocks,
         "channel.strips": strips,
@@ -35,8 +36,10 @@ def planes(node: Node, v: View) -> Counts:
         **filled("c", 1, 8 * v["plane_bytes"]),
         **_fill(v, groups),
         "keep.calls": kept,
-        "keep.vectors": kept * (v["strip_bytes"] // 16),
-        "keep.words": kept * (v["strip_bytes"] % 16 // 4),
+        "keep.vectors": 8 * kept * vectors,
+        "keep.looped": 8 * kept if vectors > v["keep_unroll"] else 0,
+        "keep.rounds": 8 * kept * vectors // v["keep_unroll"] if vectors > v["keep_unroll"] else 0,
+        "keep.words": 8 * kept * (v["strip_bytes"] % 16 // 4),
     }
 
 
