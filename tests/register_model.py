@@ -47,10 +47,8 @@ class Machine:
     at_write: Mapping[int, Callable[[int], None]] = field(default_factory=dict)
     log: list[tuple[int, int]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    reads: int = 0
 
     def read(self, address: int) -> int:
-        self.reads += 1
         self._clock(address)
         return self.words.get(address, 0)
 
