@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ir.graph import Graph, Node
-from . import _counts_dsp, _counts_pool, _counts_rows, dsp_counts, mve_counts
+from . import (
+    _counts_dsp,
+    _counts_loops,
+    _counts_movement,
+    _counts_pool,
+    _counts_rows,
+    dsp_counts,
+    mve_counts,
+)
 from ._counts_dsp import Counts, View, inner_pixels
 from .geometry import Geometry, conv_geometry
 from .kernel import UNKNOWN_INSTRUCTIONS, Kernel
@@ -70,12 +78,30 @@ _CONVOLUTIONS: Mapping[str, Callable[[Geometry, View], Counts]] = {
 _BY_FUNCTION: Mapping[str, Callable[[Geometry, View], Counts]] = {
     _DSP + name: of for name, of in dsp_counts.TEMPLATES.items()
 }
+_LOOPS = {
+    "add": _counts_loops.elementwise,
+    "mul": _counts_loops.elementwise,
+    "softmax": _counts_loops.softmax,
+    "matmul": _counts_loops.matmul,
+    "reduce_mean": _counts_loops.mean,
+    "max_pool": _counts_loops.pool,
+    "average_pool": _counts_loops.pool,
+    "dense": _counts_loops.dense,
+    "concat": _counts_movement.concat,
+    "split": _counts_movement.split,
+    "slice": _counts_movement.strided,
+    "transpose": _counts_movement.strided,
+    "pad": _counts_movement.pad,
+    "resize": _counts_movement.resize,
+    "lookup": _counts_movement.lookup,
+}
 _WHOLE: Mapping[str, Callable[[Node, View], Counts]] = {
     **{_MVE + name: of for name, of in mve_counts.TEMPLATES.items()},
     **{
         f"{_DSP}{name}.c.j2": _counts_rows.rows
         for name in ("dense", "dense_pairs", "dense_one_scale")
     },
+    **{f"ops/{name}.c.j2": of for name, of in _LOOPS.items()},
     _DSP + "add.c.j2": _counts_rows.add,
     _DSP + "max_pool.c.j2": _counts_pool.pool,
     _DSP + "average_pool.c.j2": _counts_pool.pool,
