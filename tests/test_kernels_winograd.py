@@ -55,6 +55,7 @@ CASES = (
     _conv("far_positions", (1, 128, 4, 8), 2, (3, 3), pads=SAME),
     _conv("most_channels", (1, 64, 3, 9), 4, (3, 3), pads=(1, 1, 2, 1)),
     _conv("groups", (1, 8, 16, 32), 2, (3, 3), pads=SAME),
+    _conv("four_inputs", (1, 4, 9, 7), 8, (3, 3), pads=SAME),
     _conv("two_by_two", (1, 8, 2, 2), 4, (3, 3), pads=SAME),
     _conv("odd_quads", (1, 20, 3, 5), 8, (3, 3), pads=SAME),
     _conv("odd_tiles", (1, 12, 9, 10), 4, (3, 3), pads=(1, 0, 1, 0), clamp=(-0.5, 1.0)),

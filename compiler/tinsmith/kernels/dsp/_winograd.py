@@ -192,7 +192,7 @@ def has_windows(node: Node, *, height: int, width: int, channels: int) -> bool:
         and g.kernel_h == g.kernel_w == 3
         and g.stride_h == g.stride_w == g.dilation_h == g.dilation_w == 1
         and g.in_c % 4 == 0
-        and 8 <= g.in_c <= channels
+        and g.in_c <= channels
         and g.out_c % 2 == 0
         and g.out_h >= height
         and g.out_w >= width
