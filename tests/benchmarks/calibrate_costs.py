@@ -1,11 +1,11 @@
 """Fits the cost formulas of `targets/*/costs.toml` to layers that are measured in QEMU.
 
-    python -m tests.benchmarks.calibrate_costs [--target cortex-m4]… [--write | --check]
+    python -m tests.benchmarks.calibrate_costs [--target cortex-m4]… [--write]
 
 Layers are drawn with a seed; every kernel that applies is measured on them, and a formula fitted by
 least squares of the relative error, no coefficient being negative. The errors printed are those of
-fits to three quarters of the layers on the others: that of 9 in 10, and the largest. --check prints
-those of the file that is there, on the layers of the MLPerf Tiny networks.
+fits to three quarters of the layers on the others: that of 9 in 10, and the largest. What is
+written is compared with layers of real networks by check_costs.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import numpy as np
 from scipy.optimize import nnls
 
 from tinsmith import paths
-from tinsmith.codegen.choices import Choices
 from tinsmith.ir.graph import Graph
 from tinsmith.kernels import registry
 from tinsmith.kernels.counts import counts
@@ -31,13 +30,10 @@ from tinsmith.kernels.kernel import Kernel
 from tinsmith.kernels.select import candidates
 from tinsmith.machine.board import load_board
 from tinsmith.machine.costs import FORM, PART, Cost, Formula, load_costs
-from tinsmith.pass_manager import PassContext
-from tinsmith.pipeline import canonical, lower
 from tinsmith.runner.histogram import Executed
-from tinsmith.runner.measure_kernels import Job, execute_kernels, measure_kernels
+from tinsmith.runner.measure_kernels import Job, execute_kernels
 from tinsmith.toolchain.tuned import compiler_version
 
-from ..shared import shared_models
 from .drawn_convolutions import drawn_convolutions
 from .drawn_layers import drawn_layers
 from .drawn_others import drawn_others
@@ -204,29 +200,6 @@ def _toml(value: object) -> str:
     return json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
 
 
-def check_models(target: str, least: float) -> list[tuple[str, str, str, float, float]]:
-    """(model, node, kernel, share, error) of the MLPerf Tiny layers that weigh `least` or more,
-    with the kernels they get."""
-    folder, board = shared_models() / "mlperf_tiny", load_board(BOARDS[target])
-    found = []
-    for name in ("kws", "vww", "ic", "ad"):
-        context = PassContext()
-        graph = lower(
-            canonical(folder / f"{name}_int8.onnx", context), "int8", None, "auto", context
-        )
-        chosen = Choices.of(graph, board).select().chosen
-        costs = measure_kernels([Job(c.node, graph, c.kernel) for c in chosen], board)
-        total = sum(cost.instructions for cost in costs)
-        for c, truth in zip(chosen, costs, strict=True):
-            share = truth.instructions / total
-            error = c.cost.instructions / truth.instructions - 1
-            if truth.cycles and c.cost.cycles:
-                error = max(error, c.cost.cycles / truth.cycles - 1, key=abs)
-            if share >= least:
-                found.append((name, c.node.name[:32], c.kernel.name, share, error))
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", action="append", choices=sorted(BOARDS))
@@ -234,13 +207,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=MOST, help="layers of a kernel")
     parser.add_argument("--only", nargs="*", default=[], help="kernels; the others stay")
     parser.add_argument("--write", action="store_true", help="targets/*/costs.toml")
-    parser.add_argument("--check", action="store_true", help="what is written, on MLPerf Tiny")
     arguments = parser.parse_args()
     for target in arguments.target or BOARDS:
-        if arguments.check:
-            for name, node, kernel, share, error in check_models(target, 0.01):
-                print(f"{name:4} {node:32} {kernel:28} {share:6.1%} {error:+7.2%}")
-            continue
         rows = defaultdict(list)
         kernels = _tuned(load_board(BOARDS[target]).target.features)
         by_function = [k for k in kernels if k.op == "conv2d" and k.features & {"dsp", "mve"}]

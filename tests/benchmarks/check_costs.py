@@ -24,11 +24,9 @@ from tinsmith.pipeline import canonical, lower
 from tinsmith.runner.measure_kernels import Job, measure_kernels
 
 from ..shared import shared_models
+from .calibrate_costs import BOARDS
 
-BOARDS = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
-NETWORKS = dict.fromkeys(("kws", "vww", "ic", "ad"), "mlperf_tiny") | {
-    "mcunet-5fps": "mcu_nets"
-}
+NETWORKS = dict.fromkeys(("kws", "vww", "ic", "ad"), "mlperf_tiny") | {"mcunet-5fps": "mcu_nets"}
 LEAST = 0.01  # of a model's instructions
 
 
@@ -83,7 +81,7 @@ def main() -> None:
     parser.add_argument("--within", type=float, default=0.03)
     arguments = parser.parse_args()
     failed = False
-    for target in arguments.target or BOARDS:
+    for target in arguments.target or ("cortex-m4", "cortex-m7"):
         board = load_board(BOARDS[target])
         found = [x for n in arguments.network or NETWORKS for x in layers(n, board)]
         far = [x for x in found if x.worst > arguments.within]

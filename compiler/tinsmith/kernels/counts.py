@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 
 from ..ir.graph import Graph, Node
 from . import (
-    _counts_dsp,
     _counts_loops,
     _counts_movement,
     _counts_pool,
@@ -43,8 +42,6 @@ def counts(kernel: Kernel, node: Node, graph: Graph) -> Counts:
     if node.op.name == "conv2d":
         g = conv_geometry(node)
         found |= _convolution(g)
-        own = _CONVOLUTIONS.get(kernel.template)
-        found |= own(g, kernel.view(node, graph)) if own else {}
     elif kernel.template in _ROWS:
         found |= _rows(node, kernel.view(node, graph))
     elif "pool" in node.op.name:
@@ -72,9 +69,6 @@ def _convolution(g: Geometry) -> Counts:
 
 
 _DSP, _MVE = "targets/arm-dsp/kernels/", "targets/arm-mve/kernels/"
-_CONVOLUTIONS: Mapping[str, Callable[[Geometry, View], Counts]] = {
-    _DSP + name: of for name, of in _counts_dsp.TEMPLATES.items()
-}
 _BY_FUNCTION: Mapping[str, Callable[[Geometry, View], Counts]] = {
     _DSP + name: of for name, of in dsp_counts.TEMPLATES.items()
 }

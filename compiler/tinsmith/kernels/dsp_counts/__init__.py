@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from .._counts_dsp import Counts, View
 from ..geometry import Geometry
 from ._gemm import depthwise, gemm
 from ._lines import lines, resident
 from ._pairs import pairs
 from ._planes import planes
-from ._sizes import Counts, View
 from ._winograd import winograd, winograd_rows
 
 TEMPLATES: Mapping[str, Callable[[Geometry, View], Counts]] = {

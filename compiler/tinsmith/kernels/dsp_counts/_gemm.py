@@ -3,8 +3,9 @@ put windows together (im2col.j2), of all pixels or of those at the border."""
 
 from __future__ import annotations
 
+from .._counts_dsp import Counts, View
 from ..geometry import Geometry
-from ._sizes import Counts, View, Windows, bounds, known_copies, moved, rounds
+from ._sizes import Windows, bounds, known_copies, moved, rounds
 
 
 def gemm(g: Geometry, v: View) -> Counts:
@@ -30,10 +31,10 @@ def gemm(g: Geometry, v: View) -> Counts:
         "c.pixels": single,
         "widen_four.calls": whole,
         "widen_four.quads": whole * (g.in_c // 4),
-        **rounds("widen_four.", whole, -(-g.in_c // 24)),
+        **rounds("widen_four.", whole, -(-g.in_c // 8)),
         "widen.calls": single,
         "widen.quads": single * (v["k_pairs"] // 2),
-        **rounds("widen.", single, -(-v["k_pairs"] // 16)),
+        **rounds("widen.", single, -(-v["k_pairs"] // 8)),
     }
     return found if v["direct_rows"] else found | _put_together(g, "pixel", Windows.of(g))
 
@@ -50,7 +51,7 @@ def depthwise(g: Geometry, v: View) -> Counts:
     if edge:
         found |= {"c.walked": g.pixels, "c.edges": edge}
         found |= _depthwise_block("border", g, v, edge, edge, g.kernel_w * g.in_c, 0)
-        found |= _put_together(g, "c", windows.taken(windows.at_border))
+        found |= _put_together(g, "border_pixel", windows.taken(windows.at_border))
     return found
 
 
@@ -81,6 +82,7 @@ def _put_together(g: Geometry, part: str, windows: Windows) -> Counts:
     filled = float((inside * (windows.before + windows.behind))[cut].sum())
     return {
         f"{part}.windows": len(windows.outside),
+        f"{part}.lines": float(inside.sum()),
         f"{part}.cut": lines,
         **known_copies(f"{part}.outside", run, outside),
         **known_copies(f"{part}.line", run, whole),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._counts_dsp import Counts, View
 from ..geometry import Geometry
-from ._sizes import Counts, View, bounds, copies, known_copies, moved, rounds
+from ._sizes import bounds, copies, known_copies, moved, rounds
 
 
 def lines(g: Geometry, v: View) -> Counts:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...ir.dtypes import Array
+from .._counts_dsp import Counts, View
 from ..geometry import Geometry
-from ._sizes import Counts, View, Windows, bounds, copies, known_copies, moved, rounds
+from ._sizes import Windows, bounds, copies, known_copies, moved, rounds
 
 
 def pairs(g: Geometry, v: View) -> Counts:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .._counts_dsp import Counts, View
 from ..geometry import Geometry
-from ._sizes import Counts, View, bounds, moved, rounds
+from ._sizes import bounds, moved, rounds
 
 
 def planes(g: Geometry, v: View) -> Counts:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from ...ir.dtypes import Array
+from .._counts_dsp import Counts, View
 from ..geometry import Geometry
-
-Counts: TypeAlias = dict[str, float]
-View: TypeAlias = Mapping[str, Any]
 
 
 def bounds(v: View) -> int:

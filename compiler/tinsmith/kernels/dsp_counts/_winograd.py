@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...ir.dtypes import Array
+from .._counts_dsp import Counts, View
 from ..dsp._winograd import tiling
 from ..geometry import Geometry
-from ._sizes import Counts, View, bounds, copies, moved
+from ._sizes import bounds, copies, moved
 
 
 def winograd(g: Geometry, v: View) -> Counts:
