@@ -118,7 +118,7 @@ def exponent_of(dtype: DType) -> tuple[Value, dict[Value, Array]]:
 
 
 def bias_cases() -> list[TrainingCase]:
-    sizes = (4, 4, 16), (1, 1, 10), (7, 5, 3)
+    sizes = (4, 4, 16), (1, 1, 10), (7, 5, 3), (17, 16, 24)
     return [_bias_case(*s, dtype) for s in sizes for dtype in (DType.INT8, F32)]
 
 
