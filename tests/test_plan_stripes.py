@@ -53,6 +53,41 @@ def test_stripes_compute_the_same_from_fewer_bytes(
             np.testing.assert_array_equal(got, want)
 
 
+def residual_net(rows: int, *, read_by_another: bool = False) -> Graph:
+    """A block of two convolutions with a shortcut at the highest resolution."""
+    net = Int8Net("residual", rows)
+    x = net.conv(net.input(1, rows, 16, 3), 16, 3)
+    y = net.add("add", [net.conv(net.conv(x, 16, 3), 16, 3), x])
+    z = net.conv(y, 16, 3, 4)
+    rest = [net.pool("average_pool", x, 4, 4)] if read_by_another else []
+    return net.build(z, *rest)
+
+
+@pytest.mark.parametrize("rows", [32, 33, 48])
+def test_a_residual_block_overwrites_the_rows_of_its_shortcut(rows: int) -> None:
+    graph = residual_net(rows)
+    striped = stripe_rows(graph)
+    verify(striped)
+    added = [n for n in striped.nodes if n.op.name == "add"]
+    assert len(added) > 2
+    x = graph.nodes[0].y
+    assert least_bytes(striped) < 1.7 * x.bytes < 2 * x.bytes <= least_bytes(graph)
+    assert macs(striped) == macs(graph)
+    image = np.random.default_rng(rows).integers(-128, 128, (1, rows, 16, 3), np.int8)
+    np.testing.assert_array_equal(run(striped, [image])[0], run(graph, [image])[0])
+    made = schedule(striped, BOARD, None, False, PassContext())
+    assert made.plan.arena_bytes < 2 * x.bytes
+    assert made.plan.proved_optimal
+    at = made.plan.offsets
+    sums = [n for n in made.graph.nodes if n.op.name == "add"]
+    assert all(any(at[v] == at[n.outputs[0]] for v in n.inputs) for n in sums)
+
+
+def test_a_shortcut_that_others_read_too_stays_whole() -> None:
+    striped = stripe_rows(residual_net(32, read_by_another=True))
+    assert sum(n.op.name == "add" for n in striped.nodes) == 1
+
+
 def test_the_same_graph_is_striped_the_same_twice() -> None:
     assert stripe_rows(bottleneck_net(1)) == stripe_rows(bottleneck_net(1))
 

@@ -43,7 +43,17 @@ def striped_net() -> Graph:
     return replace(stripe_rows(bottleneck_net(3)), name="striped")
 
 
-NETS: tuple[Callable[[], Graph], ...] = (residual_net, widening_net, striped_net)
+def striped_block() -> Graph:
+    """A residual block in stripes, each sum over the rows of its shortcut."""
+    net = Int8Net("block", 7)
+    x = net.conv(net.input(1, 33, 8, 3), 16, 3)
+    y = net.add("add", [net.conv(net.conv(x, 16, 3), 16, 3), x])
+    graph = stripe_rows(net.build(net.conv(y, 16, 3, 4)))
+    assert sum(n.op.name == "add" for n in graph.nodes) > 2
+    return graph
+
+
+NETS: tuple[Callable[[], Graph], ...] = (residual_net, widening_net, striped_net, striped_block)
 
 
 def features(plan: MemoryPlan) -> set[str]:

@@ -1,5 +1,7 @@
 """A chain of convolutions in stripes of rows: who computes which rows when, and in how many bytes.
 
+It may end in an addition of what it began with, the shortcut of a residual block.
+
 Every row is computed once. Where the window of a stripe reaches back into rows that the stripe
 before has made, those rows are kept: the line buffers of a streamed network.
 """
@@ -33,9 +35,10 @@ class Stripe:
 
 @dataclass(frozen=True)
 class Chain:
-    """Convolutions, each read by the next alone, in `count` stripes.
+    """Convolutions, each read by the next alone, in `count` stripes; the last node may be the
+    addition of x, the input of the first.
 
-    first: position of the first in the graph. dies: nobody else reads its input x.
+    first: position of the first in the graph. dies: nobody else reads x.
     """
 
     nodes: tuple[Node, ...]
@@ -49,16 +52,16 @@ class Chain:
 
     @cached_property
     def stripes(self) -> tuple[Stripe, ...]:
-        """As even as possible in the rows of y."""
+        """All of as many rows of y, so that they share code, but for a smaller last one."""
         height = self.nodes[-1].y.shape[1]
-        cuts = [height * k // self.count for k in range(self.count + 1)]
+        cuts = [min(height, -(-height // self.count) * k) for k in range(self.count + 1)]
         done = [0] * len(self.nodes)  # rows of each node's input that exist already
         return tuple(self._stripe(rows, done) for rows in pairwise(cuts))
 
     def _stripe(self, rows: Rows, done: list[int]) -> Stripe:
         read, made = [(0, 0)] * len(self.nodes), [rows] * len(self.nodes)
         for k in reversed(range(len(self.nodes))):
-            g = conv_geometry(self.nodes[k])
+            g = row_geometry(self.nodes[k])
             first, last = window(g, *made[k])
             read[k] = (max(first, 0), min(last, g.in_h))
             if k:
@@ -97,12 +100,20 @@ class Chain:
         return self._ends + max(self._live(i) for i in range(self.count))
 
     @property
+    def has_shortcut(self) -> bool:
+        return self.nodes[-1].op.name != "conv2d"
+
+    @property
     def _ends(self) -> int:
-        """Bytes of x and y. Where x dies the rows of y may take the place of its rows."""
+        """Bytes of x and y. Where x dies the rows of y may take the place of its rows; those that
+        an addition reads die with it."""
         x, y = self.nodes[0].x.bytes, self.nodes[-1].y.bytes
         if not self.dies:
             return x + y
         dead = [s.read[0][0] * self.row_bytes[0] for s in self.stripes[1:]] + [x]
+        if self.has_shortcut:
+            added = [s.made[-1][1] * self.row_bytes[0] for s in self.stripes]
+            dead = list(map(min, dead, added))
         above = max(
             s.made[-1][1] * self.row_bytes[-1] - d for s, d in zip(self.stripes, dead, strict=True)
         )
@@ -129,6 +140,15 @@ class Chain:
             held += sum(stripe.kept(j) * size[j] for j in range(k + 1, count))
             most = max(most, both + held)
         return most
+
+
+def row_geometry(node: Node) -> Geometry:
+    """Of a convolution, or of an operator that computes element by element."""
+    if node.op.name == "conv2d":
+        return conv_geometry(node)
+    _, height, width, channels = node.y.shape
+    sizes = (height, width, channels)
+    return Geometry(*sizes, *sizes, 1, 1, 1, 1, 0, 0, 1, 1)
 
 
 def window(g: Geometry, first: int, last: int) -> Rows:

@@ -18,7 +18,7 @@ limit on live bytes under which every step above it lies in a chain with stripes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..ir.graph import Graph, Node, Origin, Value
@@ -96,14 +96,16 @@ def _chains(graph: Graph, buffers: Sequence[Buffer]) -> Iterator[tuple[Chain, in
     nodes = graph.nodes
     for first in range(len(nodes)):
         length = 1
-        while length < LONGEST and _follows(graph, first + length):
+        while length < LONGEST and (
+            _follows(graph, first + length) or _closes(graph, first, first + length)
+        ):
             length += 1
             part = nodes[first : first + length]
             x = part[0].inputs[0]
             own = {x, *(n.outputs[0] for n in part)}
             others = max(_others(buffers, own, first + k) for k in range(length))
             height = part[-1].y.shape[1]
-            dies = graph.sole_consumer(x) is part[0]
+            dies = x not in graph.outputs and set(graph.consumers[x]) <= {part[0], part[-1]}
             for count in range(2, min(height, MOST_STRIPES) + 1):
                 chain = Chain(part, first, count, dies)
                 if chain.is_possible:
@@ -120,6 +122,25 @@ def _follows(graph: Graph, position: int) -> bool:
         and _is_link(graph, node)
         and graph.sole_consumer(before.outputs[0]) is node
         and node.inputs[0] == before.outputs[0]
+    )
+
+
+def _closes(graph: Graph, first: int, position: int) -> bool:
+    """Whether this node ends the block of convolutions that begins at `first`: adds to its result
+    what only the two of them read."""
+    if position >= len(graph.nodes) or graph.updates:
+        return False
+    start, before, node = graph.nodes[first], graph.nodes[position - 1], graph.nodes[position]
+    x, y = start.inputs[0], before.outputs[0]
+    return (
+        node.op.name == "add"
+        and node.is_integer
+        and _is_link(graph, before)
+        and graph.sole_consumer(y) is node
+        and set(node.inputs) == {x, y}
+        and x.type.shape == y.type.shape
+        and x not in graph.outputs
+        and set(graph.consumers[x]) == {start, node}
     )
 
 
@@ -180,7 +201,11 @@ def _emit(rewriter: Rewriter, chain: Chain) -> None:
             if after is not None and (count := after.kept(k)):
                 last = part.type.shape[1]
                 kept[k] = _slice(rewriter, part, (last - count, last), node.origin)
-            part = _emit_rows(rewriter, node, part, stripe.read[k], stripe.made[k])
+            if node.op.name == "conv2d":
+                part = _emit_rows(rewriter, node, part, stripe.read[k], stripe.made[k])
+            else:
+                added = _slice(rewriter, x, stripe.made[k], node.origin)
+                part = _emit_sum(rewriter, node, {x: added, chain.nodes[k - 1].outputs[0]: part})
         rows_of_y.append(part)
     concat, last = get("concat"), chain.nodes[-1]
     rewriter.emit(concat, rows_of_y, concat.attrs(1), origin=last.origin, outputs=last.outputs)
@@ -211,5 +236,18 @@ def _emit_rows(rewriter: Rewriter, node: Node, x: Value, taken: Rows, made: Rows
         origin=node.origin,
         name=f"{node.name}.rows",
         types=[type_],
+    )
+    return y
+
+
+def _emit_sum(rewriter: Rewriter, node: Node, rows: Mapping[Value, Value]) -> Value:
+    """rows: of each input of the node."""
+    (y,) = rewriter.emit(
+        node.op,
+        [rows[v] for v in node.inputs],
+        node.attrs,
+        origin=node.origin,
+        name=f"{node.name}.rows",
+        types=[node.y.with_shape(rows[node.inputs[0]].type.shape)],
     )
     return y
