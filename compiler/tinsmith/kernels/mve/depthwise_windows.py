@@ -175,13 +175,19 @@ def _state(node: Node, graph: Graph) -> Mapping[str, Value]:
 
 
 def _lead(node: Node, index: int) -> int | None:
-    """In place, when no band writes pixels that a later one has yet to read."""
+    """In place, when no band writes pixels that a later one has yet to read; else so far below the
+    input that none does."""
+    if index != 0:
+        return None
     g = conv_geometry(node)
     band = _band(g)
-    firsts = [min(n, g.out_h - band) for n in range(band, g.out_h, band)]
-    ends = [0, *firsts]
-    bands = ((end + band, n * g.stride_h - g.pad_top) for end, n in zip(ends, firsts, strict=False))
-    return IN_PLACE_ONLY if index == 0 and bands_fit_in_place(g, bands) else None
+    starts = [min(n, g.out_h - band) for n in range(0, g.out_h, band)]
+    needed = [max(0, n * g.stride_h - g.pad_top) for n in starts]
+    done = [n + band for n in starts]
+    if bands_fit_in_place(g, zip(done, needed[1:], strict=False)):
+        return IN_PLACE_ONLY
+    ends = zip(done, needed, strict=True)
+    return max(n * g.out_row_bytes - min(row, g.in_h) * g.row_bytes for n, row in ends)
 
 
 def _instructions(node: Node, graph: Graph) -> float:
