@@ -83,23 +83,28 @@ def with_uart(
         return board
     if harness == "semihosting":
         raise CompileError("--baud is of a serial firmware", hint="add --harness serial")
-    if board.serial is None:
+    serial = board.serial
+    if serial is None:
         raise _no_uart(board)
     if protected:
         _check_worlds(board, harness)
     if harness == ENERGY:
-        if board.pin is None:
-            hint = "docs/serial.md says how to add one"
-            raise CompileError(f"board {board.name} has no pin for timestamps", hint=hint)
-        board = replace(board, setup=(*board.setup, *board.pin.setup))
+        board = _with_pin(board)
         baud = baud or _ENERGY_BAUD
     if baud is None:
         return board
-    slowest, fastest = board.serial.slowest, board.serial.fastest
-    if baud < slowest or (fastest and baud > fastest):
-        expected = f"{slowest:,} to {fastest:,} baud"
+    if baud < serial.slowest or (serial.fastest and baud > serial.fastest):
+        expected = f"{serial.slowest:,} to {serial.fastest:,} baud"
         raise CompileError(f"the UART of {board.name} has no {baud:,} baud", expected=expected)
-    return replace(board, serial=msgspec.structs.replace(board.serial, baud=baud))
+    return replace(board, serial=msgspec.structs.replace(serial, baud=baud))
+
+
+def _with_pin(board: Board) -> Board:
+    """The board with the pin of timestamps set up. Raises CompileError where there is none."""
+    if board.pin is None:
+        hint = "docs/serial.md says how to add one"
+        raise CompileError(f"board {board.name} has no pin for timestamps", hint=hint)
+    return replace(board, setup=(*board.setup, *board.pin.setup))
 
 
 def _check_worlds(board: Board, harness: str) -> None:
