@@ -82,6 +82,11 @@ def binary_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     return {} if constant is None else {"operand": Constant(np.ravel(graph.constant(constant)))}
 
 
+def fits_int32(bound: int, shift: int) -> bool:
+    """Whether accumulators up to `bound` that are rescaled fit int32, with room for a zero point."""
+    return bound * 2.0**shift < 2**30
+
+
 def in_place(node: Node, index: int) -> int | None:
     """In place for an operand of the output's shape; never for one that is read repeatedly."""
     return 0 if node.inputs[index].type.shape == node.y.shape else None

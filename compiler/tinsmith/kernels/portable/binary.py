@@ -8,7 +8,7 @@ from typing import Any
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ..kernel import Kernel
-from ._elementwise import binary_constants, binary_view, in_place
+from ._elementwise import binary_constants, binary_view, fits_int32, in_place
 
 
 def sum_view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -23,6 +23,7 @@ def product_view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "z2": second,
         "multiplier": node.attrs.multiplier,
         "shift": node.attrs.shift,
+        "narrow": fits_int32(255 * 255, node.attrs.shift),
         "y_zero_point": node.y.zero_point,
     }
 

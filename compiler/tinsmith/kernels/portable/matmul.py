@@ -8,7 +8,7 @@ from typing import Any
 from ...ir.dtypes import DType
 from ...ir.graph import Graph, Node
 from ..kernel import Kernel
-from ._elementwise import binary_constants, broadcast_loops
+from ._elementwise import binary_constants, broadcast_loops, fits_int32
 
 
 def view(node: Node, graph: Graph) -> Mapping[str, Any]:
@@ -35,6 +35,7 @@ def view(node: Node, graph: Graph) -> Mapping[str, Any]:
             "y_zero_point": node.y.zero_point,
             "multiplier": node.attrs.multiplier,
             "shift": node.attrs.shift,
+            "narrow": fits_int32(depth * 255 * 255, node.attrs.shift),
         }
     return facts
 
