@@ -41,6 +41,7 @@ from .drawn_others import drawn_others
 BOARDS = {
     "cortex-m4": "mps2-an386",
     "cortex-m7": "mps2-an500",
+    "cortex-m33": "mps2-an505",
     "cortex-m55": "mps3-an547",
 }
 FOLDS = 4
