@@ -24,7 +24,12 @@ def elementwise(node: Node, v: View) -> Counts:
     inner = v["loops"][-1][0]
     steps = "".join("s" if inner in operand else "c" for operand in v["operands"])
     starts = [math.prod(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    found: Counts = {f"elements {steps}": node.y.elements, "bound": node.y.elements * _clamps(v)}
+    if "multiplier" in v:  # what is added to round is in the lower word, the upper one, or both
+        steps += f" {v['narrow']} {min(max(31 - v['shift'], 31), 33)}"
+    found: Counts = {
+        f"elements {steps}": node.y.elements,
+        "bound": node.y.elements * (_clamps(v) > 0),
+    }
     return found | {f"loops{i} {steps}": n for i, n in enumerate(reversed(starts))}
 
 
@@ -32,14 +37,16 @@ def softmax(node: Node, v: View) -> Counts:
     """Rows, whose elements are walked three times."""
     form = " narrow" if v["narrow"] else " wide"
     rows = node.y.elements // v["length"]
+    form += " one" if rows == 1 else " many"
     return {"rows" + form: rows, "elements" + form: node.y.elements}
 
 
 def matmul(node: Node, v: View) -> Counts:
     outputs = node.y.elements
+    form = f" {v['narrow']} {min(max(31 - v['shift'], 31), 33)}"
     return {
         "products": outputs * v["depth"],
-        "sums": outputs,
+        "sums" + form: outputs,
         "rows": outputs // v["columns"],
         "batches": outputs // (v["columns"] * v["rows"]),
     }

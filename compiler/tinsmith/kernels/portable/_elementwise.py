@@ -83,7 +83,7 @@ def binary_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
 
 
 def fits_int32(bound: int, shift: int) -> bool:
-    """Whether accumulators up to `bound` that are rescaled fit int32, with room for a zero point."""
+    """Whether sums up to `bound` that are rescaled fit int32, with room for a zero point."""
     return bound * 2.0**shift < 2**30
 
 
