@@ -14,12 +14,14 @@ from ...ir.graph import Node
 from ._columns import columns
 from ._depthwise import depthwise, windows
 from ._gemm import gemm, strips
-from ._others import add, dense, permute_channels, reduce_mean
+from ._others import add, dense, permute_channels
 from ._planes import flat, planes
+from ._pools import pool, reduce_mean
 from ._sizes import Counts, View
 
 TEMPLATES: Mapping[str, Callable[[Node, View], Counts]] = {
     "add.c.j2": add,
+    "average_pool.c.j2": pool,
     "conv2d_columns.c.j2": columns,
     "conv2d_gemm.c.j2": gemm,
     "conv2d_strips.c.j2": strips,
@@ -28,6 +30,7 @@ TEMPLATES: Mapping[str, Callable[[Node, View], Counts]] = {
     "depthwise_flat.c.j2": flat,
     "depthwise_planes.c.j2": planes,
     "depthwise_windows.c.j2": windows,
+    "max_pool.c.j2": pool,
     "permute_channels.c.j2": permute_channels,
     "reduce_mean.c.j2": reduce_mean,
 }

@@ -30,19 +30,6 @@ def dense(node: Node, v: View) -> Counts:
     )
 
 
-def reduce_mean(node: Node, v: View) -> Counts:
-    """Eight channels of all pixels, then each of them rescaled."""
-    del node
-    eights, pixels = v["channels"] // 8, v["pixels"]
-    return {
-        "call": 1,
-        "eights": eights,
-        "pixels": eights * pixels,
-        "far_pixels": eights * pixels if v["channels"] >= 128 else 0,
-        "bounds": v["channels"] * bounds(v),
-    }
-
-
 def add(node: Node, v: View) -> Counts:
     """add and sub: four elements a turn."""
     turns = -(-node.y.elements // 4)

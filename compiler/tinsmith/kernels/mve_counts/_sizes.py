@@ -58,7 +58,7 @@ def _moved(what: str, times: float, size: int) -> Counts:
 
 def gathered(g: Geometry, *, border: bool = False) -> Counts:
     """window.j2 for every output pixel, or those at the border alone: lines that are outside the
-    input, whole ones, and those that cross its border."""
+    input, whole ones, and those of windows that cross its border to the left or right."""
     (top, bottom), (left, right) = g.inner_rows, g.inner_columns
     inner = (bottom - top) * (right - left) if border else 0
     pixels, line = g.pixels - inner, g.kernel_w * g.in_c
@@ -77,19 +77,23 @@ def gathered(g: Geometry, *, border: bool = False) -> Counts:
         spread: Counts = {"window.spread": pixels, "window.spread_lines": pixels * g.kernel_h}
         copies = copied("window", read, g.in_c) | filled("window", taps - read, g.in_c)
         return spread | {"window.taps": taps} | copies
-    outside = (g.out_h * g.kernel_h - inside) * g.out_w
     broken = [count * g.in_c for count in taken if count < g.kernel_w]
-    crossing, turns = inside * len(broken), -(-line // 16)
+    outside = (g.out_h * g.kernel_h - inside) * (g.out_w - len(broken))
+    crossing, turns = g.out_h * g.kernel_h * len(broken), -(-line // 16)
     whole = pixels * g.kernel_h - outside - crossing
+    few = line in (16, 32, 48, 64)
     step = far(g.dilation_h * g.in_w * g.in_c) + far(line)
     strided = (g.stride_h > 1) + (g.stride_w > 1)
+    read_turns = inside * sum(-(-size // 16) for size in broken)
     return {
         "window.calls": pixels,
         "window.lines": pixels * g.kernel_h,
-        "window.whole": whole,
+        "window.whole": 0 if few else whole,
+        "window.vectors": whole * turns if few else 0,
+        "window.turns": (0 if few else whole * turns) + read_turns,
         "window.outside": outside,
         "window.crossing": crossing,
-        "window.turns": whole * turns + inside * sum(-(-size // 16) for size in broken),
+        "window.crossing_read": inside * len(broken),
         "window.fill_turns": (outside + crossing) * turns,
         "window.moves": pixels
         * (2 * strided + far(g.pad_top) + far(g.pad_left) + g.kernel_h * step),

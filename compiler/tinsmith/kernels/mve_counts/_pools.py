@@ -1,0 +1,77 @@
+"""Pools, whose windows are unrolled where they are small and whole, and means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...ir.graph import Node
+from ...ops._pool import taps
+from ._sizes import Counts, View, bounds, far
+
+_REACH = 127  # of a load's offset
+
+
+def pool(node: Node, v: View) -> Counts:
+    """Groups of 8 or 16 channels of each window, tap by tap."""
+    inside: list[np.ndarray] = []
+    for axis in (0, 1):
+        size = node.x.shape[axis + 1]
+        at = taps(size, node.y.shape[axis + 1], axis, node.attrs)
+        inside.append(((at >= 0) & (at < size)).sum(1))
+    read, size = np.outer(*inside), v["kernel_h"] * v["kernel_w"]
+    whole = (read == size) & bool(v["offsets"])
+    lines = np.where(read > 0, inside[0][:, None], 0)
+    batch, cut = v["batch"], node.y.shape[3] % v["lanes"] > 0
+    groups = -(-node.y.shape[3] // v["lanes"])
+    unrolled, looped = batch * groups * whole.sum(), batch * groups * (~whole).sum()
+    looped_taps = batch * groups * read[~whole].sum()
+    kind = f"{min(groups, 3)}{'cut' * cut}"  # what the compiler makes of their loop
+    found = {
+        "call": 1,
+        "rows": batch * v["out_h"],
+        "windows": batch * read.size,
+        "tested": batch * read.size * bool(v["inside"] and v["offsets"]),
+        "looped_windows": batch * (~whole).sum(),
+        f"groups{kind}": unrolled,
+        "taps": unrolled * size,
+        "moves": unrolled * _moves(v["offsets"])
+        + looped_taps * (v["dilation_w"] * v["in_c"] > _REACH),
+        f"looped_groups{kind}": looped,
+        "looped_lines": batch * groups * lines[~whole].sum(),
+        "looped_taps": looped_taps,
+        "cut_taps": (unrolled * size + looped_taps) * cut,
+        "vectors": (unrolled + looped) * bounds(v),
+    }
+    if node.op.name == "average_pool":
+        found["divided"] = batch * read.size * bool(v["by_divisor"])
+    return {name: float(count) for name, count in found.items()}
+
+
+def _moves(offsets: Sequence[int]) -> int:
+    """Instructions that bring the pointer into reach of the taps."""
+    at = found = 0
+    for offset in offsets:
+        if offset - at > _REACH:
+            found, at = found + far(offset - at), offset
+    return found
+
+
+def reduce_mean(node: Node, v: View) -> Counts:
+    """Eight channels of all pixels, 256 of them at a time, and their rescaling."""
+    del node
+    groups, pixels, cut = -(-v["channels"] // 8), v["pixels"], v["channels"] % 8 > 0
+    many = pixels > 256
+    return {
+        "call": 1,
+        "groups": groups,
+        "cut_groups": groups * cut,
+        "pixels": groups * pixels,
+        "cut_pixels": groups * pixels * cut,
+        "far_pixels": groups * pixels if v["channels"] > _REACH else 0,
+        "many": groups if many else 0,
+        "parts": groups * -(-pixels // 256) if many else 0,
+        "vectors": groups * bounds(v),
+        "scaled_groups": groups if v["up"] else 0,
+    }
