@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "tinsmith/ts_words.h"
+
 /* So few bytes, as the compiler sees, that they are copied without a loop. */
 #define TS_SHORT(bytes) (__builtin_constant_p(bytes) && (bytes) <= 48)
 

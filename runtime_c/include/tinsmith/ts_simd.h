@@ -1,9 +1,10 @@
-/* Words, byte pairs and short copies for tuned kernels. */
+/* Byte pairs and short copies for tuned kernels. */
 #ifndef TS_SIMD_H
 #define TS_SIMD_H
 
 #include <stdint.h>
-#include <string.h>
+
+#include "tinsmith/ts_words.h"
 
 #if defined(__ARM_FEATURE_SIMD32)
 #include <arm_acle.h>
@@ -11,19 +12,6 @@
 #if defined(__ARM_FEATURE_MVE)
 #include <arm_mve.h>
 #endif
-
-/* Four bytes at any address. */
-static inline uint32_t ts_load_u32(const int8_t *p)
-{
-    uint32_t word;
-    memcpy(&word, p, sizeof word);
-    return word;
-}
-
-static inline void ts_store_u32(int8_t *p, uint32_t word)
-{
-    memcpy(p, &word, sizeof word);
-}
 
 /* Keeps the compiler from turning the loop around it into a call of memcpy or memset, which small C
  * libraries implement byte by byte. */
