@@ -11,11 +11,13 @@ from tinsmith.errors import CompileError
 from tinsmith.ir.graph import Graph
 from tinsmith.kernels import registry
 from tinsmith.kernels.aim import Aim
+from tinsmith.kernels.candidate import Candidate
 from tinsmith.kernels.kernel import Constant, Kernel
 from tinsmith.kernels.select import generic_kernels, rank_kernels, select, select_kernels
 from tinsmith.machine.target import load_target
+from tinsmith.plan.stripes import stripe_rows
 
-from .int8_nets import Int8Net
+from .int8_nets import Int8Net, bottleneck_net
 
 
 def _conv_net(name: str = "net") -> Graph:
@@ -129,3 +131,18 @@ def test_generic_kernels_are_noted_where_tuned_ones_exist() -> None:
     m7 = load_target("cortex-m7")
     tuned = [c for c in select_kernels(graph, m7) if c.kernel.features]
     assert list(generic_kernels(tuned, m7)) == []
+
+
+def test_rows_of_one_layer_take_one_kernel_where_flash_counts() -> None:
+    graph, target, aim = stripe_rows(bottleneck_net(64)), load_target("cortex-m7"), Aim("flash")
+    chosen = select(rank_kernels(graph, target, registry(), aim), aim)
+    by_weights: dict[object, list[Candidate]] = {}
+    for c in chosen.chosen:
+        if c.node.op.name == "conv2d":
+            by_weights.setdefault(c.node.inputs[1], []).append(c)
+    assert max(map(len, by_weights.values())) > 2
+    assert all(len({c.kernel.name for c in rows}) == 1 for rows in by_weights.values())
+    once = sum(rows[0].constant_bytes for rows in by_weights.values())
+    others = sum(c.constant_bytes for c in chosen.chosen if c.node.op.name != "conv2d")
+    code = {c.function: c.option("instructions").code_bytes for c in chosen.chosen}
+    assert chosen.flash_bytes == once + others + sum(code.values())

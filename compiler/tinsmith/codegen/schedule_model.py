@@ -66,7 +66,7 @@ def schedule_model(
             continue
         worth = _worth(program, aim)
         if form is not graph and aim.objective != "ram" and not graph.updates:
-            worth *= STRIPES_GAIN
+            worth *= 1.0 if aim.price else STRIPES_GAIN
             context.note(
                 f"layers of high resolution run in stripes of rows, to fit the RAM of {board.name}"
             )
@@ -208,8 +208,11 @@ class _Attempt:
 
 def _worth(program: Program, aim: Aim) -> float:
     """The lower, the better."""
-    value = program.selection.value if program.selection else 0.0
-    return _weighed(program.plan.arena_bytes, value) if aim.objective == "ram" else value
+    if program.selection is None:
+        return 0.0
+    if aim.objective == "ram":
+        return _weighed(program.plan.arena_bytes, program.selection.value)
+    return program.selection.weight
 
 
 def _weighed(arena: int, value: float) -> float:

@@ -7,7 +7,7 @@ step alone: `needs` says what is live there with a kernel, `limit` what may be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from ..machine.target import Target
 from . import registry
 from .aim import BY_INSTRUCTIONS, Aim, Objective
 from .candidate import Candidate
-from .choose import Status, choose
+from .choose import Option, Status, choose
 from .costs import cost
 from .kernel import Kernel, KernelCall
 
@@ -112,18 +112,57 @@ def select(
     chosen = [options[0] for options in allowed]
     status: Status = "optimal"
     if aim.price or (room is not None and _bytes(chosen) > room):
-        options = [[c.option(aim.objective) for c in layer] for layer in allowed]
+        layers = [rows for group in _groups(allowed) for rows in _rows(group, aim.objective)]
+        options = [[_option(row, aim.objective) for row in rows] for rows in layers]
         found = choose(options, room, aim.price)
-        chosen = [layer[p] for layer, p in zip(allowed, found.picks, strict=True)]
+        picked = [c for rows, p in zip(layers, found.picks, strict=True) for c in rows[p]]
+        by_node = {c.node.name: c for c in picked}
+        chosen = [by_node[name] for name in every]
         status = found.status
     return Selection(aim, chosen, every, status, room, needs, limit)
 
 
 def _bytes(chosen: Iterable[Candidate], objective: Objective = "instructions") -> int:
     """Of constants and code."""
-    options = [c.option(objective) for c in chosen]
+    options = [(c, c.option(objective)) for c in chosen]
+    code = {o.function: o.code_bytes for _, o in options}
+    constants = {(c.kernel.name, _constants(c)): o.bytes for c, o in options}
+    return sum(code.values()) + sum(constants.values())
+
+
+def _constants(candidate: Candidate) -> Hashable:
+    """Equal for nodes with the same constants: those that compute rows of one layer."""
+    node = candidate.node
+    return node.inputs[1:] if node.op.name == "conv2d" else node.name
+
+
+def _groups(allowed: Iterable[Sequence[Candidate]]) -> Iterable[list[Sequence[Candidate]]]:
+    """The candidates of nodes with the same constants together."""
+    found: dict[Hashable, list[Sequence[Candidate]]] = {}
+    for layer in allowed:
+        found.setdefault(_constants(layer[0]), []).append(layer)
+    return found.values()
+
+
+def _rows(
+    group: Sequence[Sequence[Candidate]], objective: Objective
+) -> Iterator[list[tuple[Candidate, ...]]]:
+    """What the nodes of a group can be computed with: all with one kernel, so that its constants
+    count once; where none is common to all, each with one of its own."""
+    named = [{c.kernel.name: c for c in layer} for layer in group]
+    common = [name for name in named[0] if all(name in found for found in named)]
+    if not common:
+        yield from ([(c,) for c in layer] for layer in group)
+        return
+    rows = [tuple(found[name] for found in named) for name in common]
+    yield sorted(rows, key=lambda row: sum(c.value(objective) for c in row))
+
+
+def _option(row: Sequence[Candidate], objective: Objective) -> Option:
+    options = [c.option(objective) for c in row]
     code = {o.function: o.code_bytes for o in options}
-    return sum(o.bytes for o in options) + sum(code.values())
+    function = options[0].function if len(code) == 1 else frozenset(code)
+    return Option(sum(o.cost for o in options), options[0].bytes, function, sum(code.values()))
 
 
 def _allowed(
