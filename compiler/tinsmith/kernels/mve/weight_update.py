@@ -38,7 +38,8 @@ def _slab(node: Node) -> int:
     return min(groups, max(1, _SLAB_BYTES // _group_bytes(node)))
 
 
-def _is_fused(node: Node) -> bool:
+def is_fused(node: Node) -> bool:
+    """Whether the rule takes the sums from registers, see residual8.j2."""
     rule = getattr(node.attrs, "rule", "")
     return rule == "residual8" and not getattr(node.attrs, "weight_decay", 0.0)
 
@@ -63,7 +64,7 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
         "chunks": -(-_pixels(node) // _VECTOR),
         "slab": slab,
         "slabs": -(-facts["channels"] // (_AT_ONCE * slab)),
-        "fused": _is_fused(node),
+        "fused": is_fused(node),
         "cut": facts["channels"] % _AT_ONCE != 0,
     }
 
@@ -71,7 +72,7 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
 def _scratch(node: Node, graph: Graph) -> int:
     del graph
     slab = _slab(node)
-    sums = 0 if _is_fused(node) else 4 * _AT_ONCE * slab
+    sums = 0 if is_fused(node) else 4 * _AT_ONCE * slab
     return (slab + 1) * _group_bytes(node) + sums
 
 
@@ -83,7 +84,7 @@ def _instructions(node: Node, graph: Graph) -> float:
     slabs = -(-groups // _slab(node))
     turned = groups * chunks * 25 + (groups + slabs * -(-out // _AT_ONCE)) * (4.3 * pixels + 25)
     block = 16 * chunks + (0 if chunks <= 4 else 3 * chunks + 12) + 8
-    rule = 30 + 9 * (channels % _AT_ONCE > 0) if _is_fused(node) else 2 + 34 * _AT_ONCE
+    rule = 30 + 9 * (channels % _AT_ONCE > 0) if is_fused(node) else 2 + 34 * _AT_ONCE
     return turned + out * (groups * (block + rule) + slabs * (55 + 2 * chunks)) + 100
 
 
