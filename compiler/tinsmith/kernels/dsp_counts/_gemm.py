@@ -31,10 +31,10 @@ def gemm(g: Geometry, v: View) -> Counts:
         "c.pixels": single,
         "widen_four.calls": whole,
         "widen_four.quads": whole * (g.in_c // 4),
-        **rounds("widen_four.", whole, -(-g.in_c // 8)),
+        **rounds("widen_four.", whole, g.in_c // 4),
         "widen.calls": single,
         "widen.quads": single * (v["k_pairs"] // 2),
-        **rounds("widen.", single, -(-v["k_pairs"] // 8)),
+        **rounds("widen.", single, -(-v["k_pairs"] // (2 if v["direct_rows"] else 8))),
     }
     return found if v["direct_rows"] else found | _put_together(g, "pixel", Windows.of(g))
 
