@@ -57,6 +57,7 @@ def elementwise_cases() -> list[TrainingCase]:
     x = Value("x", int8((1, 4, 3, 5), 0.1, 9))
     gate = Value("gate", int8((1, 1, 1, 5), 0.1, -9))
     slope = {Value("slope", TensorType((256,), F32)): np.linspace(-1, 2, 256, dtype=np.float32)}
+    wide = Value("x", int8((1, 4, 3, 70), 0.1, 3))
     mean = Value("dy", TensorType((1, 1, 1, 5), F32))
     row = Value("dy", TensorType((1, 5), F32))
     spread = SpreadGradientAttrs((1, 4, 3, 5), (1, 2))
@@ -74,6 +75,9 @@ def elementwise_cases() -> list[TrainingCase]:
         make_case("lookup_gradient", "slope", [dy, x, *slope], slope),
         make_case("gather_channels", "some", [x], {}, GatherChannelsAttrs((0, 2, 3))),
         make_case("gather_channels", "last", [x], {}, GatherChannelsAttrs((4,))),
+        make_case(
+            "gather_channels", "many", [wide], {}, GatherChannelsAttrs(tuple(range(1, 70, 2)))
+        ),
     ]
     return [*cases, *_pool_cases()]
 

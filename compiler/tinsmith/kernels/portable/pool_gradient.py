@@ -65,7 +65,8 @@ def _pool_instructions(node: Node, graph: Graph) -> float:
     return 8.0 * node.x.elements * kernel_h * kernel_w + 3.0 * node.y.elements
 
 
-def _applies_to_ascending(node: Node, graph: Graph) -> bool:
+def ascending(node: Node, graph: Graph) -> bool:
+    """Whether a gather may run forward in place."""
     del graph
     channels = node.attrs.channels
     return len(channels) > 0 and all(a < b for a, b in pairwise(channels))
@@ -105,7 +106,7 @@ KERNELS = (
             op="gather_channels",
             template="ops/gather_channels.c.j2",
             dtype=dtype,
-            applies=_applies_to_ascending,
+            applies=ascending,
             view=gather_view,
             lead_bytes=first_in_place,
             instructions=lambda node, graph: 7.0 * node.y.elements,
