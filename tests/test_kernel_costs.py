@@ -56,8 +56,8 @@ def test_without_a_formula_the_own_estimate_counts() -> None:
     graph = _layers()
     node = next(n for n in graph.nodes if n.op.name == "conv2d")
     (kernel,) = (k for k in registry() if k.name == "conv2d_s8")
-    assert load_costs("cortex-m0") is None
-    found = cost(kernel, node, graph, load_target("cortex-m0"))
+    assert load_costs("host") is None
+    found = cost(kernel, node, graph, load_target("host"))
     assert found == Cost(kernel.instructions(node, graph))
 
 
@@ -96,7 +96,15 @@ def test_formulas_are_of_kernels_and_counts_that_exist(target: str) -> None:
     assert all(bool(f.cycles) == has_cycles for f in table.kernels.values())
 
 
-@pytest.mark.parametrize(("board", "within"), [("mps2-an386", 0.05)])
+@pytest.mark.parametrize(
+    ("board", "within"),
+    [
+        ("mps2-an386", 0.05),
+        ("mps2-an385-armv6m", 0.05),
+        ("mps2-an385", 0.05),
+        ("qemu-riscv32", 0.05),
+    ],
+)
 def test_measured_layers_cost_what_is_said(board: str, within: float) -> None:
     """The kernels that are chosen, on layers that the formulas were not fitted to."""
     machine, graph = load_board(board), _layers()
@@ -112,9 +120,10 @@ def test_measured_layers_cost_what_is_said(board: str, within: float) -> None:
     for job, estimate, truth in zip(jobs, said, measure_kernels(jobs, machine), strict=True):
         name = f"{job.kernel.name} {job.node.x.shape}"
         assert estimate.instructions == pytest.approx(truth.instructions, rel=within), name
-        assert estimate.cycles == pytest.approx(truth.cycles, rel=within), name
+        priced = machine.target.cycles is not None
+        assert not priced or estimate.cycles == pytest.approx(truth.cycles, rel=within), name
 
 
 def test_paths_of_the_data() -> None:
     assert all((paths.TARGETS / name / "costs.toml").is_file() for name in CALIBRATED)
-    assert {"cortex-m4", "cortex-m7"} <= set(CALIBRATED)
+    assert {"cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "rv32imac"} <= set(CALIBRATED)

@@ -31,7 +31,7 @@ from tinsmith.runner.profile import profile_layers
 BASELINES = Path(__file__).with_name("baselines.toml")
 CORES = {
     "mps2-an386": "cortex-m4", "mps2-an500": "cortex-m7", "mps3-an547": "cortex-m55",
-    "mps2-an385": "cortex-m3", "qemu-riscv32": "rv32imac",
+    "mps2-an385": "cortex-m3", "mps2-an385-armv6m": "cortex-m0", "qemu-riscv32": "rv32imac",
 }  # fmt: skip
 TINY = ("kws", "vww", "ic", "ad")
 NETS = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
@@ -105,8 +105,8 @@ def cases() -> Iterator[Case]:
         yield Case(model, "mps2-an500", "ram")
         yield Case(model, "mps3-an547")
     for model in TINY:
-        yield Case(model, "mps2-an385")
-        yield Case(model, "qemu-riscv32")
+        for board in ("mps2-an385-armv6m", "mps2-an385", "qemu-riscv32"):
+            yield Case(model, board)
 
 
 def baseline(case: Case, known: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def measure(case: Case, models: Path, folder: Path, known: dict[str, Any]) -> Ro
     tinsmith.verify(project).check()
     bench(project)
     report = json.loads((project / "report.json").read_text())
-    layers = profile_layers(project) if case.board != "qemu-riscv32" else []
+    layers = profile_layers(project)
     cycles = [layer.cycles for layer in layers if layer.cycles is not None]
     return Row(case, report, sum(cycles) if cycles else None, baseline(case, known))
 

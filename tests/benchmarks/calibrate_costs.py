@@ -35,15 +35,20 @@ from tinsmith.runner.measure_kernels import Job, execute_kernels
 from tinsmith.toolchain.tuned import compiler_version
 
 from .drawn_convolutions import drawn_convolutions
+from .drawn_dense import drawn_dense
 from .drawn_layers import drawn_layers
 from .drawn_others import drawn_others
 
 BOARDS = {
+    "cortex-m0": "mps2-an385-armv6m",
+    "cortex-m3": "mps2-an385",
+    "rv32imac": "qemu-riscv32",
     "cortex-m4": "mps2-an386",
     "cortex-m7": "mps2-an500",
     "cortex-m33": "mps2-an505",
     "cortex-m55": "mps3-an547",
 }
+_BY_WEIGHTS = ("ops/dense_halves.c.j2", "ops/dense_blocked.c.j2")
 FOLDS = 4
 LEAST = 3  # layers of a form of a template; with fewer, its own estimate is scaled
 MOST = 40  # layers of a kernel
@@ -67,22 +72,24 @@ class Measured:
 
 
 def _tuned(features: frozenset[str]) -> list[Kernel]:
-    """With Helium, those of the DSP extension are not worth their time."""
+    """With Helium, those of the DSP extension are not worth their time, unless they are named."""
     rest = [k for k in registry() if "mve" in k.features or not k.features]
     return rest if "mve" in features else list(registry())
 
 
 def measured(layers: Graph, target: str, most: int, kernels: list[Kernel]) -> list[Measured]:
-    """Every kernel on the layers it applies to, `most` of each at most; a third of it of a
-    portable convolution, as those take long."""
+    """Every kernel on the layers it applies to, `most` of each at most; of a portable convolution
+    a third of it where there are tuned ones, and twice as many where there are none."""
     board = load_board(BOARDS[target])
     jobs: list[Job] = []
     used: dict[str, int] = defaultdict(int)
     features = board.target.features
+    tuned = features & {"dsp", "mve"}
     for node in (n for n in layers.nodes if not n.op.is_view):
         for kernel in candidates(node, layers, features, kernels):
-            slow = kernel.op == "conv2d" and not kernel.features
-            if used[kernel.name] < (most // 3 if slow else most):
+            portable = kernel.op == "conv2d" and not kernel.features
+            own = (most // 3 if tuned else 2 * most) if portable else most
+            if used[kernel.name] < own:
                 used[kernel.name] += 1
                 jobs.append(Job(node, layers, kernel))
     found = execute_kernels(jobs, board, print)
@@ -211,12 +218,15 @@ def main() -> None:
     arguments = parser.parse_args()
     for target in arguments.target or BOARDS:
         rows = defaultdict(list)
-        kernels = _tuned(load_board(BOARDS[target]).target.features)
+        features = load_board(BOARDS[target]).target.features
+        kernels = list(registry()) if arguments.only else _tuned(features)
         by_function = [k for k in kernels if k.op == "conv2d" and k.features & {"dsp", "mve"}]
-        plain = [k for k in kernels if k not in by_function]
+        two_sums = [k for k in kernels if k.template in _BY_WEIGHTS]
+        plain = [k for k in kernels if k not in by_function or "mve" in k.features]
         for layers, kinds, most in (
             (drawn_layers(1, arguments.layers), plain, arguments.most),
             (drawn_others(3, 3 * arguments.layers), plain, arguments.most),
+            (drawn_dense(7, 2 * arguments.most), two_sums, arguments.most),
             (drawn_convolutions(5, 3 * arguments.layers), by_function, 4 * arguments.most),
         ):
             asked = [k for k in kinds if not arguments.only or k.name in arguments.only]

@@ -14,6 +14,7 @@ from . import (
     _counts_loops,
     _counts_movement,
     _counts_pool,
+    _counts_portable,
     _counts_rows,
     dsp_counts,
     mve_counts,
@@ -32,6 +33,9 @@ def counts(kernel: Kernel, node: Node, graph: Graph) -> Counts:
     if kernel.template in _BY_FUNCTION:
         of = _BY_FUNCTION[kernel.template]
         return found | of(conv_geometry(node), kernel.view(node, graph))
+    portable = _counts_portable.counts(kernel, node, graph)
+    if portable is not None:
+        return found | portable
     found |= {
         "inputs": float(sum(v.type.elements for v in graph.activations(node))),
         "outputs": float(sum(v.type.elements for v in graph.results(node))),

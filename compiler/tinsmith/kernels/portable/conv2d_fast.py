@@ -18,7 +18,8 @@ _MOST_PIXELS = 5  # with three taps and a pointer or two, what a Cortex-M3 has r
 
 
 def gemm_applies(node: Node, graph: Graph) -> bool:
-    return node.x.shape[0] == 1 and _tile.applies(node, graph)
+    """Not to what the depthwise kernel does better in every way."""
+    return not is_depthwise(node) and node.x.shape[0] == 1 and _tile.applies(node, graph)
 
 
 def gemm_view(node: Node, graph: Graph) -> Mapping[str, Any]:

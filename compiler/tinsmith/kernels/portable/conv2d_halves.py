@@ -41,7 +41,7 @@ def _view(
     return {
         **gemm_view(node, graph),
         **_halves.facts(_RUN),
-        "turns": 1,
+        "turns": turns,
         "channels": channels,
         "raised": raised,
     }
