@@ -37,7 +37,7 @@ def softmax(node: Node, v: View) -> Counts:
     """Rows, whose elements are walked three times."""
     form = " narrow" if v["narrow"] else " wide"
     rows = node.y.elements // v["length"]
-    form += " one" if rows == 1 else " many"
+    form += " one" if rows == 1 else " many" if v["length"] > 2 else " pairs"
     return {"rows" + form: rows, "elements" + form: node.y.elements}
 
 
@@ -57,10 +57,11 @@ def mean(node: Node, v: View) -> Counts:
     size, _ = v["inner"][-1]
     sums = node.y.elements * math.prod(s for s, _ in v["inner"][:-1])
     looped = size // 8 > 1
-    form = f" {len(v['outer'])}/{len(v['inner'])}"
     return {
-        "means" + form: node.y.elements,
-        "sums" + form: sums if len(v["inner"]) > 1 else 0,
+        "means": node.y.elements,
+        "rows": math.prod(s for s, _ in v["outer"][:-1]),
+        "nested": node.y.elements if len(v["inner"]) > 1 else 0,
+        "sums": sums if len(v["inner"]) > 1 else 0,
         "looped": sums * looped,
         "eights": sums * (size // 8),
         "rest": sums * (size % 8),

@@ -53,7 +53,7 @@ def strided(node: Node, v: View) -> Counts:
         return _nest(sizes) | _lengths("copy", [(math.prod(sizes), v["run"])])
     *outer, (size, stride) = v["loops"]
     times = math.prod(sizes[:-1])
-    far = " far" if 3 * abs(stride) > _REACH else " near"
+    far = "_far" if 3 * abs(stride) > _REACH else "_near"
     return _nest([n for n, _ in outer]) | {
         "fours" + far: float(times * (size // 4)),
         "left" + far: float(times * (size % 4)),
@@ -73,7 +73,7 @@ def pad(node: Node, v: View) -> Counts:
     rows = math.prod(s + b + a for s, b, a, _ in outer)
     whole = math.prod(s for s, *_ in outer)
     run = v["run"]
-    form = f" {v['mode']} {len(v['axes'])}"
+    form = " constant" if v["mode"] == "constant" else " edge"
     if v["mode"] != "constant":
         each = rows * (before + size + after)
         copies = _lengths("copy", [(each, run)]) if run > 1 else {}
