@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from tinsmith import paths
 from tinsmith.codegen.choices import Choices
 from tinsmith.codegen.schedule_model import schedule_model
 from tinsmith.errors import CompileError, DoesNotFit
@@ -14,6 +17,8 @@ from tinsmith.kernels.aim import Aim, Objective
 from tinsmith.kernels.select import select
 from tinsmith.machine.board import load_board
 from tinsmith.pass_manager import PassContext
+from tinsmith.pipeline import compile_model
+from tinsmith.toolchain.harness import HARNESS_BYTES
 
 from .int8_nets import Int8Net
 
@@ -104,3 +109,20 @@ def test_small_flash_puts_a_price_on_the_arena() -> None:
     free = select(choices.candidates, aim, choices.room, choices.needs)
     assert free.live_bytes > priced.live_bytes
     assert free.value < priced.value
+
+
+@pytest.mark.parametrize("harness", ["semihosting", "serial", "mlperf-tiny"])
+def test_what_a_harness_takes_of_the_flash_is_known(harness: str, tmp_path: Path) -> None:
+    source = paths.GRAPHS / "digits_dscnn"
+    project = compile_model(
+        source / "model.onnx",
+        board="mps2-an500",
+        out=tmp_path,
+        calibrate=source / "calibration.npz",
+        harness=harness,
+        pictures=False,
+    )
+    parts = project.report.flash
+    assert parts is not None
+    beside = parts.harness_bytes + parts.library_bytes + parts.padding_bytes
+    assert 0.6 * HARNESS_BYTES[harness] < beside <= HARNESS_BYTES[harness]

@@ -38,7 +38,7 @@ from .recover_accuracy import FineTune, FineTuned, recover_accuracy
 from .toolchain.built_report import built_report
 from .toolchain.compile_c import firmware
 from .toolchain.firmware import build_firmware
-from .toolchain.harness import with_uart
+from .toolchain.harness import HARNESS_BYTES, with_uart
 from .toolchain.tuned import with_tuned
 from .train.scheme import Scheme, read_scheme
 from .trust.learning_files import learning_of
@@ -168,7 +168,7 @@ def compile_model(
     single = lower(network or graph, dtype, samples, method, context, scheme)
     graph = with_batch(single, batch)
     budget = ram or machine.ram_bytes
-    aim = Aim(optimize, flash, read_overrides(kernels))
+    aim = Aim(optimize, flash, read_overrides(kernels), HARNESS_BYTES[harness])
     program = schedule_model(graph, machine, budget, exact_plan, context, aim)
     program = with_sample(program, calibrate, single, batch)
     if strict and context.notes:

@@ -17,8 +17,8 @@ from ..tvm_backend.cuda.rule import rule_for
 from ..tvm_backend.kernels import KernelLibrary, stored_with_offset, tvm_kernels
 from .c_text import c_model_name
 
-FIRMWARE_BYTES = 8 * 1024  # of a board's flash: start-up, harness, runtime, and what code varies by
-NODE_BYTES = 64  # of flash, to call a function
+RUNTIME_BYTES = 8 * 1024  # of flash: what learning, and floats without a unit for them, share
+NODE_BYTES = 152  # of flash, to call a function
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +110,13 @@ def _room(graph: Graph, board: Board, aim: Aim) -> int | None:
     flash = aim.flash_bytes or board.flash_bytes
     if flash is None:
         return None
-    sample = sum(v.type.bytes for v in (*graph.inputs, *graph.outputs))
-    return max(0, flash - FIRMWARE_BYTES - sample - NODE_BYTES * len(graph.nodes))
+    plain = (
+        graph.stage is not Stage.PARTITIONED
+        and not graph.updates
+        and all(n.is_integer for n in graph.nodes)
+    )
+    beside = aim.harness_bytes + (0 if plain else RUNTIME_BYTES)
+    return max(0, flash - beside - NODE_BYTES * len(graph.nodes))
 
 
 def kernel_library(graph: Graph, board: Board) -> KernelLibrary | None:

@@ -20,12 +20,14 @@ ARENA_PRICE = 64.0  # and a byte of the arena
 class Aim:
     """objective: what is made least; "flash" is instructions with a price on every byte of
     constants and code, and a lower one on the arena's, "ram" the arena first. flash_bytes: in place
-    of the board's. pins: the kernel of a node, by its name or that of its ONNX node.
+    of the board's. pins: the kernel of a node, by its name or that of its ONNX node. harness_bytes:
+    of flash, with the libraries that the harness takes.
     """
 
     objective: Objective = "instructions"
     flash_bytes: int | None = None
     pins: Mapping[str, str] = field(default_factory=dict[str, str])
+    harness_bytes: int = 1536
 
     def check(self, target: Target) -> None:
         """Raises CompileError for an objective that is unknown, or not known of this core."""
