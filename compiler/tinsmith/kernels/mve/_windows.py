@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 VECTOR = 16
-MAX_IMAGE = 496  # bytes of stack
+MAX_IMAGE = 496  # bytes that stores with an offset reach
 _HELD = 5  # q3 … q7: vectors of the image that stay, and more than one at a time that do not
 _REACH = 127  # of a load's offset
 _MAX_SHIFT = 12
