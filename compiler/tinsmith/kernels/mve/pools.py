@@ -11,11 +11,13 @@ from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
 from ...ops._pool import PoolAttrs, taps
 from ..kernel import Kernel
+from ..packing import unroll
 from ..portable import average_pool, max_pool
 from ..portable._pool import lead_bytes, pool_view
 from ._mean import scale_up
 from ._weights import FEATURES
 
+_MOST_AT_ONCE = 3  # groups of 16 channels of a window written out
 _MOST_TAPS = 128  # whose differences of int8 and a zero point fit an int16 lane
 
 
@@ -35,7 +37,11 @@ def _average_view(node: Node, graph: Graph) -> Mapping[str, Any]:
 
 
 def _max_view(node: Node, graph: Graph) -> Mapping[str, Any]:
-    return {**max_pool.view(node, graph), "lanes": 16}
+    facts, groups = max_pool.view(node, graph), -(-node.y.shape[3] // 16)
+    cut = node.y.shape[3] % 16 > 0
+    at_once = unroll(groups, _MOST_AT_ONCE) if not cut else groups
+    at_once = at_once if at_once <= _MOST_AT_ONCE else 0
+    return {**facts, "lanes": 16, "at_once": at_once, "turns": groups // at_once if at_once else 0}
 
 
 def _spans(node: Node) -> list[Array]:

@@ -28,34 +28,51 @@ def pool(node: Node, v: View) -> Counts:
     unrolled, looped = batch * groups * whole.sum(), batch * groups * (~whole).sum()
     looped_taps = batch * groups * read[~whole].sum()
     kind = f"{min(groups, 3)}{'cut' * cut}"  # what the compiler makes of their loop
+    at_once = v.get("at_once", 0)
     found = {
         "call": 1,
         "rows": batch * v["out_h"],
         "windows": batch * read.size,
         "tested": batch * read.size * bool(v["inside"] and v["offsets"]),
         "looped_windows": batch * (~whole).sum(),
-        f"groups{kind}": unrolled,
-        "taps": unrolled * size,
-        "moves": unrolled * _moves(v["offsets"])
-        + looped_taps * (v["dilation_w"] * v["in_c"] > _REACH),
         f"looped_groups{kind}": looped,
         "looped_lines": batch * groups * lines[~whole].sum(),
         "looped_taps": looped_taps,
-        "cut_taps": (unrolled * size + looped_taps) * cut,
-        "vectors": (unrolled + looped) * bounds(v),
     }
+    if at_once:
+        turns, windows = v["turns"], batch * whole.sum()
+        found |= {
+            "groups": unrolled,
+            "taps": unrolled * size,
+            "moves": windows * turns * _moves(v["offsets"], 16 * at_once, 16 * (at_once - 1))
+            + windows * cut * (size + 2),
+            "turns": windows * turns if turns > 1 else 0,
+            "vectors": (unrolled + windows * turns) * bounds(v),
+            "looped_vectors": looped * bounds(v),
+            "looped_cut_taps": looped_taps * cut,
+        }
+    else:
+        found |= {
+            f"groups{kind}": unrolled,
+            "plain_taps": unrolled * size,
+            "moves": unrolled * _moves(v["offsets"])
+            + looped_taps * (v["dilation_w"] * v["in_c"] > _REACH),
+            "cut_taps": (unrolled * size + looped_taps) * cut,
+            "vectors": (unrolled + looped) * bounds(v),
+        }
     if node.op.name == "average_pool":
         found["divided"] = batch * read.size * bool(v["by_divisor"])
     return {name: float(count) for name, count in found.items()}
 
 
-def _moves(offsets: Sequence[int]) -> int:
-    """Instructions that bring the pointer into reach of the taps."""
+def _moves(offsets: Sequence[int], end: int = 0, beyond: int = 0) -> int:
+    """Instructions that bring the pointer into reach of the taps, and of what lies `beyond` each of
+    them; then to `end`."""
     at = found = 0
     for offset in offsets:
-        if offset - at > _REACH:
+        if offset - at + beyond > _REACH:
             found, at = found + far(offset - at), offset
-    return found
+    return found + (far(end - at) if end else 0)
 
 
 def reduce_mean(node: Node, v: View) -> Counts:
