@@ -332,10 +332,16 @@ static void conv2d_gemm_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict 
 }
 
 /* add_s8: add3 */
+__attribute__((noinline))
 static void add_s8(const int8_t *x, const int8_t *x1, int8_t *y)
 {
+    /* In registers, however large they are. */
+    int32_t a = 6773113, b = 4906264, c = -619441084;
+    TS_KEEP(a);
+    TS_KEEP(b);
+    TS_KEEP(c);
     for (int32_t i0 = 0; i0 < 128; ++i0) {
-        const int32_t sum = x[i0] * 6773113 + (x1[i0] * 4906264 + -619441084);
+        const int32_t sum = x[i0] * a + (x1[i0] * b + c);
         y[i0] = ts_saturate_s8(sum >> 22);
     }
 }
@@ -379,20 +385,28 @@ static void average_pool_s8(const int8_t *x, int8_t *y, const int32_t *restrict 
 }
 
 /* lookup_s8: max_pool4.rescaled, average_pool5.rescaled */
+__attribute__((noinline))
 static void lookup_s8(const int8_t *x, int8_t *y, const int8_t *restrict table)
 {
-    for (int32_t i = 0; i < 32; ++i) {
-        y[i] = table[(uint8_t)x[i]];
-    }
+    const int8_t *const end = x + 32;
+    do {
+        y[0] = table[(uint8_t)x[0]];
+        y[1] = table[(uint8_t)x[1]];
+        y[2] = table[(uint8_t)x[2]];
+        y[3] = table[(uint8_t)x[3]];
+        x += 4;
+        y += 4;
+    } while (x != end);
 }
 
 /* concat_s8: concat6 */
+__attribute__((noinline))
 static void concat_s8(const int8_t *x, const int8_t *x1, int8_t *y)
 {
     for (int32_t row = 0; row < 4; ++row) {
-        memmove(y, x, 8);
+        ts_copy_s8(y, x, 8);
         x += 8;
-        memmove(y + 8, x1, 8);
+        ts_copy_s8(y + 8, x1, 8);
         x1 += 8;
         y += 16;
     }
@@ -437,6 +451,7 @@ static void dense_blocked_s8(const int8_t *x, int8_t *y, const int8_t *restrict 
 }
 
 /* softmax_s8: softmax9 */
+__attribute__((noinline))
 static void softmax_s8(const int8_t *x, int8_t *y, const int32_t *restrict table)
 {
     for (int32_t row = 0; row < 1; ++row) {
@@ -444,7 +459,8 @@ static void softmax_s8(const int8_t *x, int8_t *y, const int32_t *restrict table
         int8_t *out = y + row * 5;
         int32_t peak = -128;
         for (int32_t i = 0; i < 5; ++i) {
-            peak = in[i * 1] > peak ? in[i * 1] : peak;
+            const int32_t above = in[i * 1] - peak;
+            peak += above & ~(above >> 31); /* the larger one, without a branch */
         }
         uint32_t sum = 0;
         for (int32_t i = 0; i < 5; ++i) {
@@ -453,7 +469,7 @@ static void softmax_s8(const int8_t *x, int8_t *y, const int32_t *restrict table
         for (int32_t i = 0; i < 5; ++i) {
             const uint32_t part = (uint32_t)table[peak - in[i * 1]] * 256u;
             const uint32_t q = (part + (sum >> 1)) / sum;
-            out[i * 1] = (int8_t)ts_clamp((int32_t)q + (-128), -128, 127);
+            out[i * 1] = ts_saturate_s8((int32_t)q + (-128));
         }
     }
 }
