@@ -56,7 +56,6 @@ static void conv2d_gemm_s8_gather(const int8_t *x, int32_t pixel, int8_t *window
     }
 }
 
-__attribute__((noinline))
 static void conv2d_gemm_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
                            const int32_t *restrict bias, const int32_t *restrict rescale,
                            uint8_t *restrict scratch)
@@ -180,7 +179,6 @@ static void conv2d_depthwise_s8_lines(const int8_t *x, int32_t top, int8_t *line
     }
 }
 
-__attribute__((noinline))
 static void conv2d_depthwise_s8(const int8_t *x, int8_t *y, const int8_t *restrict w,
                                 const int32_t *restrict bias, const int32_t *restrict rescale,
                                 uint8_t *restrict scratch)
@@ -285,7 +283,6 @@ static inline int8_t conv2d_gemm_s8_2_output(int32_t acc, const int32_t *scale)
     return ts_saturate_s8(v);
 }
 
-__attribute__((noinline))
 static void conv2d_gemm_s8_2(const int8_t *x, int8_t *y, const int8_t *restrict w,
                              const int32_t *restrict bias, const int32_t *restrict rescale,
                              uint8_t *restrict scratch)
