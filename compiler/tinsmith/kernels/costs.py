@@ -1,7 +1,7 @@
 """What a kernel costs on a layer: measured, by the formula calibrated for the core, or by its own
 estimate.
 
-A formula is linear in counts of the layer (`counts.py`).
+A formula is linear in counts of the layer (`counts/`).
 """
 
 from __future__ import annotations

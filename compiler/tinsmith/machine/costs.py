@@ -49,7 +49,7 @@ class Formula(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     forms: tuple[str, ...] = ()
 
     def cost(self, counts: Mapping[str, float]) -> Cost:
-        """Of a layer with these counts (`kernels/counts.py`)."""
+        """Of a layer with these counts (`kernels/counts/`)."""
         known = all(n in self.forms for n, count in counts.items() if FORM in n and count)
         if not known:
             estimate = counts["estimate"]

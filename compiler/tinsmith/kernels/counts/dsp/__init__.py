@@ -1,4 +1,4 @@
-"""How often the parts of the DSP extension's convolutions run, exactly; see `kernels/counts.py`.
+"""How often the parts of the DSP extension's convolutions run, exactly; see `kernels/counts`.
 
 A count is named after the function it is of, which a fit takes by itself: "block.quads" are the
 quads of NAME_block. "c" is what the compiler makes of all other functions. Blocks are written by
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .._counts_dsp import Counts, View
-from ..geometry import Geometry
+from ...geometry import Geometry
+from .._types import Counts, View
 from ._gemm import depthwise, gemm
 from ._lines import lines, resident
 from ._pairs import pairs

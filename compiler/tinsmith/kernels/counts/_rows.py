@@ -1,9 +1,9 @@
-"""How often the parts of the DSP extension's dense kernels and sums run; see `counts.py`."""
+"""How often the parts of the DSP extension's dense kernels and sums run; see `counts`."""
 
 from __future__ import annotations
 
-from ..ir.graph import Node
-from ._counts_dsp import Counts, View
+from ...ir.graph import Node
+from ._types import Counts, View
 
 
 def rows(node: Node, v: View) -> Counts:

@@ -1,4 +1,4 @@
-"""How often the parts of portable kernels that compute run; see `counts.py`.
+"""How often the parts of portable kernels that compute run; see `counts`.
 
 What the compiler makes of a loop depends on its form, so forms have counts of their own.
 """
@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from ..ir.graph import Node
-from ..ops._pool import taps
-from ._counts_dsp import Counts, View
+from ...ir.graph import Node
+from ...ops._pool import taps
+from ._types import Counts, View
 
 
 def _clamps(v: View) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...ir.graph import Node
+from ....ir.graph import Node
 from ._sizes import Counts, View, bounds, copied, filled, merged
 
 

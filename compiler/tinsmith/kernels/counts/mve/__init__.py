@@ -1,4 +1,4 @@
-"""How often the parts of the kernels for Helium run; see `kernels/counts.py`.
+"""How often the parts of the kernels for Helium run; see `kernels/counts`.
 
 A count is named after the function it is of ("block.groups" of NAME_block, "c" of all others),
 which a fit takes by itself. Blocks have a fixed text, so what they execute is a whole number times
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ...ir.graph import Node
+from ....ir.graph import Node
 from ._columns import columns
 from ._depthwise import depthwise, windows
 from ._gemm import gemm, strips

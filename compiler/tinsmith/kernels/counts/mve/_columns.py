@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...ir.graph import Node
-from ..geometry import conv_geometry
+from ....ir.graph import Node
+from ...geometry import conv_geometry
 from ._sizes import Counts, View, bounds, copied, far, filled, merged, wide
 
 

@@ -1,4 +1,4 @@
-"""How often the parts of the portable kernels run; see `counts.py`.
+"""How often the parts of the portable kernels run; see `counts`.
 
 What the compiler makes of an inner loop depends on how far it is written out and how many sums it
 keeps, so these are in the counts' names; a name with a space in it is of a form that must have
@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.dtypes import Array
-from ..ir.graph import Graph, Node
-from .geometry import Geometry, conv_geometry
-from .kernel import Kernel
-
-Counts = dict[str, float]
-View = Mapping[str, Any]
+from ...ir.dtypes import Array
+from ...ir.graph import Graph, Node
+from ..geometry import Geometry, conv_geometry
+from ..kernel import Kernel
+from ._types import Counts, View, clamps
 
 
 def counts(kernel: Kernel, node: Node, graph: Graph) -> Counts | None:
@@ -29,10 +27,9 @@ def counts(kernel: Kernel, node: Node, graph: Graph) -> Counts | None:
     found = own(node, kernel.view(node, graph))
     if "excess_at" in (constants := kernel.constants(node, graph)):
         found["entries"] = float(constants["excess_at"].array.size)
-    clamped = getattr(node.attrs, "q_clamp", (-128, 127)) != (-128, 127)
     exact = kernel.view(node, graph).get("exact", False)
     found[f"outputs exact={exact}"] = float(node.y.elements)
-    return found | {"clamped": float(node.y.elements * clamped)}
+    return found | {"clamped": float(node.y.elements * clamps(node))}
 
 
 def _tiles(times: float, rows: int, width: int, depth: int, filters: int) -> Counts:

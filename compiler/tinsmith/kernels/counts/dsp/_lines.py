@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._counts_dsp import Counts, View
-from ..geometry import Geometry
+from ...geometry import Geometry
+from .._types import Counts, View
 from ._sizes import bounds, copies, known_copies, moved, rounds
 
 

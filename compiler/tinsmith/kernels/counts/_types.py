@@ -1,11 +1,12 @@
-"""What counts are, and the pixels that cross no border; see `counts.py`."""
+"""What counts are, and what several of them ask of a layer; see `counts`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from .geometry import Geometry
+from ...ir.graph import Node
+from ..geometry import Geometry
 
 Counts: TypeAlias = dict[str, float]
 View: TypeAlias = Mapping[str, Any]
@@ -15,3 +16,8 @@ def inner_pixels(g: Geometry) -> int:
     """Pixels whose window crosses no border."""
     (top, bottom), (left, right) = g.inner_rows, g.inner_columns
     return (bottom - top) * (right - left)
+
+
+def clamps(node: Node) -> bool:
+    """Whether an int8 output is clamped to less than its range."""
+    return getattr(node.attrs, "q_clamp", (-128, 127)) != (-128, 127)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ir.dtypes import Array
-from .._counts_dsp import Counts, View
-from ..geometry import Geometry
+from ....ir.dtypes import Array
+from ...geometry import Geometry
+from .._types import Counts, View
 
 
 def bounds(v: View) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ir.dtypes import Array
-from .._counts_dsp import Counts, View
-from ..dsp._winograd import tiling
-from ..geometry import Geometry
+from ....ir.dtypes import Array
+from ...dsp._winograd import tiling
+from ...geometry import Geometry
+from .._types import Counts, View
 from ._sizes import bounds, copies, moved
 
 

@@ -3,8 +3,8 @@ put windows together (im2col.j2), of all pixels or of those at the border."""
 
 from __future__ import annotations
 
-from .._counts_dsp import Counts, View
-from ..geometry import Geometry
+from ...geometry import Geometry
+from .._types import Counts, View
 from ._sizes import Windows, bounds, known_copies, moved, rounds
 
 

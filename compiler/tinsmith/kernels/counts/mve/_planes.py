@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...ir.graph import Node
-from ..geometry import Geometry, conv_geometry
+from ....ir.graph import Node
+from ...geometry import Geometry, conv_geometry
 from ._sizes import Counts, View, bounds, far, filled, offset_words
 
 

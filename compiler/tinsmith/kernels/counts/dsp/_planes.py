@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .._counts_dsp import Counts, View
-from ..geometry import Geometry
+from ...geometry import Geometry
+from .._types import Counts, View
 from ._sizes import bounds, moved, rounds
 
 

@@ -1,4 +1,4 @@
-"""How often the parts of portable kernels that only copy run; see `counts.py`."""
+"""How often the parts of portable kernels that only copy run; see `counts`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from ..ir.graph import Node
-from ._counts_dsp import Counts, View
+from ...ir.graph import Node
+from ._types import Counts, View
 
 _REACH = 4095  # of a load
 _SHORT = 48  # bytes that are copied without a loop

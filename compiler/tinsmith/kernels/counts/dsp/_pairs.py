@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ir.dtypes import Array
-from .._counts_dsp import Counts, View
-from ..geometry import Geometry
+from ....ir.dtypes import Array
+from ...geometry import Geometry
+from .._types import Counts, View
 from ._sizes import Windows, bounds, copies, known_copies, moved, rounds
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ...ir.graph import Node
-from ..geometry import Geometry, conv_geometry
+from ....ir.graph import Node
+from ...geometry import Geometry, conv_geometry
 from ._sizes import Counts, View, bounds, far, filled, gathered, wide
 
 

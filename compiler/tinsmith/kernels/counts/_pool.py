@@ -1,12 +1,12 @@
-"""How often the parts of the DSP extension's pools and means run; see `counts.py`."""
+"""How often the parts of the DSP extension's pools and means run; see `counts`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..ir.graph import Node
-from ..ops._pool import taps
-from ._counts_dsp import Counts, View
+from ...ir.graph import Node
+from ...ops._pool import taps
+from ._types import Counts, View
 
 
 def pool(node: Node, v: View) -> Counts:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...ir.graph import Node
-from ...ops._pool import taps
+from ....ir.graph import Node
+from ....ops._pool import taps
 from ._sizes import Counts, View, bounds, far
 
 _REACH = 127  # of a load's offset
