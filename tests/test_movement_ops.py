@@ -36,7 +36,8 @@ def _library(graph: Graph, calls: list[KernelCall], folder: Path) -> tuple[ctype
     """The kernels of the calls as a shared library, and the function of each call."""
     functions = Functions()
     names = [functions.add(call, graph) for call in calls]
-    headers = "#include <math.h>\n#include <string.h>\n#include <tinsmith/ts_requantize.h>\n"
+    headers = "#include <math.h>\n#include <string.h>\n"
+    headers += "#include <tinsmith/ts_requantize.h>\n#include <tinsmith/ts_simd.h>\n"
     text = "".join(v.text.replace("static void", "void") for v in functions.views())
     (folder / "k.c").write_text(headers + text)
     include = f"-I{paths.RUNTIME_C / 'include'}"
