@@ -1,5 +1,8 @@
 """What physical boards do first and their UART, against a model of their registers: clocks, wait
-states, voltage, pins, rates, and in which order. Register maps: RM0432, RM0385, RM0456."""
+states, voltage, pins, rates, and in which order. Register maps: RM0432, RM0385, RM0456.
+
+Long: three chips, each with a model of the registers that its set-up touches.
+"""
 
 from __future__ import annotations
 

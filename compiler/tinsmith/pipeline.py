@@ -145,7 +145,7 @@ def compile_model(
         bind: sizes of dynamic dimensions but the batch. batch: samples that one run computes, side
             by side. name: of the model, by default the file's.
         pictures: draw the arena, which takes a second.
-        harness: how the firmware talks to this machine: "semihosting" or "serial"; baud: of its
+        harness: how the firmware talks to this machine: one of `HARNESSES`; baud: of its
             UART.
 
     Raises CompileError: ImportFailure, UnsupportedModel, BadInput, DoesNotFit, MissingTool…

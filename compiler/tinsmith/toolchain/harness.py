@@ -31,7 +31,6 @@ _MLPERF = paths.RUNTIME_C / "mlperf"
 # What `db` loads for the benchmarks of MLPerf Tiny: bytes of images, or features; else int8.
 _ENCODINGS = {"ic01": "UINT8", "vww01": "UINT8", "ad01": "FLOAT32"}
 ENERGY = "mlperf-tiny-energy"
-HARNESSES = ("semihosting", "serial", "mlperf-tiny", ENERGY)  # how firmware and host talk
 # Of flash, with their libraries and start-up; measured on Cortex-M7 and RISC-V, and a little more.
 HARNESS_BYTES: dict[str, int] = {
     "semihosting": 1536,
@@ -39,6 +38,7 @@ HARNESS_BYTES: dict[str, int] = {
     "mlperf-tiny": 10240,
     ENERGY: 10240,
 }
+HARNESSES = tuple(HARNESS_BYTES)  # how firmware and host talk
 _TO_RUNNER = ("mlperf-tiny", ENERGY)
 _ENERGY_BAUD = 9600  # of the reference submissions
 OWN, TWIN = "board", "twin"  # folders of sources for the board itself, and for its twin alone
