@@ -35,21 +35,37 @@ FLAGS = ("-std=c11", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-We
 
 
 @dataclass
+class Late:
+    """Bits that appear in a word once it has been read so often."""
+
+    where: int
+    bits: int
+    reads: int
+
+
+@dataclass
 class Machine:
     """words: by address. ready: a write that sets the first bits makes the second appear, in
     (address, bits): (address, bits). clocked: the block at an address (1 KB) answers only when
     these bits are set at that address. at_write: called before a write to an address, with the new
-    value. log: every write."""
+    value. lag: how often a word is read before what is ready appears in it. log: every write."""
 
     words: dict[int, int] = field(default_factory=dict)
     ready: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     clocked: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     at_write: Mapping[int, Callable[[int], None]] = field(default_factory=dict)
+    lag: int = 0
+    pending: list[Late] = field(default_factory=list)
     log: list[tuple[int, int]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def read(self, address: int) -> int:
         self._clock(address)
+        for late in [late for late in self.pending if late.where == address]:
+            late.reads -= 1
+            if not late.reads:
+                self._appear(late.where, late.bits)
+                self.pending.remove(late)
         return self.words.get(address, 0)
 
     def write(self, address: int, value: int) -> None:
@@ -61,7 +77,13 @@ class Machine:
         self.words[address] = value
         for (at, bits), (where, appear) in self.ready.items():
             if at == address and value & bits == bits and before & bits != bits:
-                self.words[where] = self.words.get(where, 0) | appear
+                if self.lag:
+                    self.pending.append(Late(where, appear, self.lag))
+                else:
+                    self._appear(where, appear)
+
+    def _appear(self, where: int, bits: int) -> None:
+        self.words[where] = self.words.get(where, 0) | bits
 
     def field(self, address: int, low: int, width: int) -> int:
         return self.words.get(address, 0) >> low & ((1 << width) - 1)

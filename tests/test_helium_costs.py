@@ -69,15 +69,19 @@ def test_layers_cost_what_is_said() -> None:
     assert np.quantile(errors, 0.9) < 0.03
 
 
+COPIES = ("copy_", "fill_", "plain_lines")
+
+
 @pytest.mark.parametrize("kernel", ["conv2d_gemm_mve", "depthwise_windows_mve", "dense_row_mve"])
 def test_formulas_name_counts_that_exist(kernel: str) -> None:
-    """A count that is renamed would be left out of a sum."""
+    """A count that is renamed would be left out of a sum. Which copies are made depends on the
+    layer; these few do not make all of them."""
     table = load_costs("cortex-m55")
     assert table is not None
     known = {n for j in _jobs() if j.kernel.name == kernel for n in _names(j)}
     formula = table.kernels[kernel]
-    parts = {n.partition(".")[0] for n in known}
-    assert {n.partition(".")[0] for n in (*formula.instructions, *formula.cycles)} <= parts
+    unknown = {*formula.instructions, *formula.cycles} - known
+    assert {n for n in unknown if not n.partition(".")[2].startswith(COPIES)} == set()
 
 
 def _names(job: Job) -> set[str]:
