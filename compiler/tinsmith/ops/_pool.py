@@ -66,6 +66,14 @@ def taps(size: int, out: int, axis: int, attrs: PoolAttrs) -> Array:
     return starts[:, None] + np.arange(attrs.kernel[axis])[None, :] * attrs.dilations[axis]
 
 
+def taps_inside(node: Node) -> tuple[Array, Array]:
+    """Of height and width of an NHWC pool: per window how many of its taps lie inside the input."""
+    attrs: PoolAttrs = node.attrs
+    at = [taps(node.x.shape[a + 1], node.y.shape[a + 1], a, attrs) for a in (0, 1)]
+    high, wide = (((p >= 0) & (p < node.x.shape[a + 1])).sum(1) for a, p in enumerate(at))
+    return high, wide
+
+
 def in_layout(y: Array, attrs: PoolAttrs) -> Array:
     """An NHWC result in the node's layout."""
     return np.ascontiguousarray(y.transpose(0, 3, 1, 2)) if attrs.layout == "NCHW" else y

@@ -10,12 +10,8 @@ import math
 import numpy as np
 
 from ...ir.graph import Node
-from ...ops._pool import taps
-from ._types import Counts, View
-
-
-def _clamps(v: View) -> int:
-    return (v["q_min"] > -128) + (v["q_max"] < 127)
+from ...ops._pool import taps_inside
+from ._types import Counts, View, bounds
 
 
 def elementwise(node: Node, v: View) -> Counts:
@@ -28,7 +24,7 @@ def elementwise(node: Node, v: View) -> Counts:
         steps += f" {v['narrow']} {min(max(31 - v['shift'], 31), 33)}"
     found: Counts = {
         f"elements {steps}": node.y.elements,
-        "bound": node.y.elements * (_clamps(v) > 0),
+        "bound": node.y.elements * (bounds(v) > 0),
     }
     return found | {f"loops{i} {steps}": n for i, n in enumerate(reversed(starts))}
 
@@ -65,17 +61,13 @@ def mean(node: Node, v: View) -> Counts:
         "looped": sums * looped,
         "eights": sums * (size // 8),
         "rest": sums * (size % 8),
-        "bound": node.y.elements * _clamps(v),
+        "bound": node.y.elements * bounds(v),
     }
 
 
 def pool(node: Node, v: View) -> Counts:
     """Windows that are whole, with taps written out, and those whose taps are looped over."""
-    inside: list[np.ndarray] = []
-    for axis in (0, 1):
-        size = node.x.shape[axis + 1]
-        at = taps(size, node.y.shape[axis + 1], axis, node.attrs)
-        inside.append(((at >= 0) & (at < size)).sum(1))
+    inside = taps_inside(node)
     tap_count = np.outer(*inside)
     line_count = np.where(tap_count > 0, inside[0][:, None], 0)
     size = v["kernel_h"] * v["kernel_w"]
@@ -92,7 +84,7 @@ def pool(node: Node, v: View) -> Counts:
         "looped_channels" + form: batch * channels * looped.sum(),
         "looped_lines": batch * channels * line_count[looped].sum(),
         "looped_taps": batch * channels * tap_count[looped].sum(),
-        "bound": batch * channels * tap_count.size * _clamps(v),
+        "bound": batch * channels * tap_count.size * bounds(v),
     }
     return {name: float(n) for name, n in found.items()}
 
@@ -103,5 +95,5 @@ def dense(node: Node, v: View) -> Counts:
         "products": node.y.elements * v["depth"],
         "sums": node.y.elements,
         "rows": v["rows"],
-        "bound": node.y.elements * _clamps(v),
+        "bound": node.y.elements * bounds(v),
     }

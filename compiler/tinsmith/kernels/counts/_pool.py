@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...ir.graph import Node
-from ...ops._pool import taps
-from ._types import Counts, View
+from ...ops._pool import taps_inside
+from ._types import Counts, View, bounds
 
 
 def pool(node: Node, v: View) -> Counts:
@@ -15,16 +15,12 @@ def pool(node: Node, v: View) -> Counts:
     (top, bottom), (left, right) = v["whole_h"], v["whole_w"]
     rows = batch * (bottom - top if v["form"] else 0)
     whole = rows * (right - left)
-    inside: list[np.ndarray] = []
-    for axis in (0, 1):
-        size = node.x.shape[axis + 1]
-        at = taps(size, node.y.shape[axis + 1], axis, node.attrs)
-        inside.append(((at >= 0) & (at < size)).sum(1))
-    lines, tap_count = (inside[0] > 0)[:, None] * inside[0][:, None], np.outer(*inside)
+    inside = taps_inside(node)
+    tap_count = np.outer(*inside)
+    lines = np.where(tap_count > 0, inside[0][:, None], 0)
     clipped = np.ones(tap_count.shape, bool)
     if v["form"]:
         clipped[top:bottom, left:right] = False
-    lines = np.where(tap_count > 0, np.broadcast_to(lines, tap_count.shape), 0)
     low, high = v["q_min"] > -128, v["q_max"] < 127
     form, size = v["form"], v["kernel_h"] * v["kernel_w"]
     found: Counts = {
@@ -55,12 +51,11 @@ def pool(node: Node, v: View) -> Counts:
 def mean(node: Node, v: View) -> Counts:
     """Groups of four channels, and the words of their pixels."""
     groups = v["channels"] / 4
-    bounds = (v["q_min"] > -128) + (v["q_max"] < 127)
     return {
         "groups": groups,
         "words": groups * v["pixels"],
         "rounds": groups * (v["rounds"] if v["rounds"] > 1 else 0),
         "rests": groups * (v["rounds"] == 1 and v["rest"] > 0),
         "looped": groups * (v["rounds"] > 1),
-        "bound": 4 * groups * bounds,
+        "bound": 4 * groups * bounds(v),
     }

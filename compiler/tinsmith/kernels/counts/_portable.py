@@ -24,11 +24,11 @@ def counts(kernel: Kernel, node: Node, graph: Graph) -> Counts | None:
     own = _TEMPLATES.get(kernel.template)
     if own is None or kernel.dtype.value != "int8":
         return None
-    found = own(node, kernel.view(node, graph))
+    view = kernel.view(node, graph)
+    found = own(node, view)
     if "excess_at" in (constants := kernel.constants(node, graph)):
         found["entries"] = float(constants["excess_at"].array.size)
-    exact = kernel.view(node, graph).get("exact", False)
-    found[f"outputs exact={exact}"] = float(node.y.elements)
+    found[f"outputs exact={view.get('exact', False)}"] = float(node.y.elements)
     return found | {"clamped": float(node.y.elements * clamps(node))}
 
 

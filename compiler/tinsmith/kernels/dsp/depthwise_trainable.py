@@ -74,21 +74,29 @@ def _view(node: Node, graph: Graph) -> Mapping[str, Any]:
     }
 
 
-def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
+def _filter_and_bias(node: Node) -> Mapping[str, Value]:
     name, value = filter_of(node, 1)
+    return {name: value, "bias": node.inputs[3]}
+
+
+def frozen(node: Node, graph: Graph) -> dict[str, Constant]:
+    """Filter and bias, as far as they do not learn."""
+    return {
+        n: Constant(np.ravel(graph.constant(v)))
+        for n, v in _filter_and_bias(node).items()
+        if v not in graph.storage
+    }
+
+
+def state(node: Node, graph: Graph) -> Mapping[str, Value]:
+    """Filter and bias, as far as they learn."""
+    return {n: v for n, v in _filter_and_bias(node).items() if v in graph.storage}
+
+
+def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
     rows = rescale_rows(node, graph)
     assert rows is not None, "applies() promised"
-    named = {name: value, "bias": node.inputs[3]}
-    made = {
-        n: Constant(np.ravel(graph.constant(v))) for n, v in named.items() if v not in graph.storage
-    }
-    return made | {"rows": Constant(np.ravel(rows))}
-
-
-def _state(node: Node, graph: Graph) -> Mapping[str, Value]:
-    name, value = filter_of(node, 1)
-    named = {name: value, "bias": node.inputs[3]}
-    return {n: v for n, v in named.items() if v in graph.storage}
+    return frozen(node, graph) | {"rows": Constant(np.ravel(rows))}
 
 
 def _scratch(node: Node, graph: Graph) -> int:
@@ -115,7 +123,7 @@ KERNELS = (
         applies=_applies,
         view=_view,
         constants=_constants,
-        state=_state,
+        state=state,
         scratch_bytes=_scratch,
         instructions=_instructions,
     ),

@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 
 from ...ir.graph import Graph, Node
-from ...ops._pool import PoolAttrs, taps
+from ...ops._pool import PoolAttrs, taps_inside
 from ..kernel import Constant, Kernel
 from ..portable import average_pool, max_pool
 from ..portable._pool import lead_bytes
 from ._half_scale import HalfScale, half_scale
-from ._weights import FEATURES
+from ._weights import FEATURES, MAX_STORE_OFFSET
 
 _LANES = 4
 _MOST_CHANNELS = 4092  # an instruction adds them
 _MOST_TAPS = 128  # whose differences of int8 and a zero point fit an int16 half
 _UNROLLED_TAPS = 16
-_REACH = 4095  # of a load, from where it is
 
 View = Callable[[Node, Graph], Mapping[str, Any]]
 
@@ -41,16 +40,13 @@ def _windows(node: Node) -> dict[str, Any]:
     attrs: PoolAttrs = node.attrs
     kernel_h, kernel_w = attrs.kernel
     spans, empty = list[tuple[int, int]](), False
-    for axis in (0, 1):
-        size = node.x.shape[axis + 1]
-        positions = taps(size, node.y.shape[axis + 1], axis, attrs)
-        inside = (positions >= 0) & (positions < size)
-        whole = np.flatnonzero(inside.all(1))
+    for size, inside in zip(attrs.kernel, taps_inside(node), strict=True):
+        whole = np.flatnonzero(inside == size)
         spans.append((int(whole[0]), int(whole[-1]) + 1) if whole.size else (0, 0))
-        empty |= not inside.any(1).all()
+        empty |= not inside.all()
     reach = (kernel_w - 1) * attrs.dilations[1] * node.x.shape[3]
     form = "taps" if kernel_h * kernel_w <= _UNROLLED_TAPS else "lines"
-    near = reach <= _REACH and kernel_w <= _UNROLLED_TAPS
+    near = reach <= MAX_STORE_OFFSET and kernel_w <= _UNROLLED_TAPS
     whole_h, whole_w = spans
     return {
         "form": form if near else "",

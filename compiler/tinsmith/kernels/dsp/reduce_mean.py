@@ -12,10 +12,9 @@ from ..kernel import Constant, Kernel
 from ..portable.reduce_mean import fits_lanes, lanes_view, lead_bytes
 from ._half_scale import HalfScale, half_scale
 from ._loops import loop
-from ._weights import FEATURES
+from ._weights import FEATURES, MAX_STORE_OFFSET
 
 _MAX_BODY = 8  # pixels in the body of the loop
-_REACH = 4095  # of a load, from where it is
 
 
 def _applies(node: Node, graph: Graph) -> bool:
@@ -31,7 +30,7 @@ def _scale(node: Node, graph: Graph) -> HalfScale | None:
 
 def _form(node: Node) -> dict[str, int]:
     channels = node.x.shape[-1]
-    return loop(node.x.elements // channels, min(_MAX_BODY, _REACH // channels + 1))
+    return loop(node.x.elements // channels, min(_MAX_BODY, MAX_STORE_OFFSET // channels + 1))
 
 
 def _view(node: Node, graph: Graph) -> Mapping[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.graph import Graph, Node, Value
+from ...ir.graph import Graph, Node
 from ...ops.conv2d import is_depthwise
-from ..dsp.depthwise_trainable import filter_of
+from ..dsp.depthwise_trainable import filter_of, frozen, state
 from ..geometry import Geometry, bands_fit_in_place, clamp_facts, conv_geometry
 from ..kernel import IN_PLACE_ONLY, Constant, Kernel
 from ._weights import FEATURES, bound_channels, channels
@@ -158,20 +158,9 @@ def _constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
 
 
 def _trainable_constants(node: Node, graph: Graph) -> Mapping[str, Constant]:
-    name, value = filter_of(node, 1)
     rows = rescaling_rows(node, graph)
     assert rows is not None, "applies() promised"
-    named = {name: value, "bias": node.inputs[3]}
-    made = {
-        n: Constant(np.ravel(graph.constant(v))) for n, v in named.items() if v not in graph.storage
-    }
-    return made | {"rows": Constant(np.ravel(rows)), "table": _table(node)}
-
-
-def _state(node: Node, graph: Graph) -> Mapping[str, Value]:
-    name, value = filter_of(node, 1)
-    named = {name: value, "bias": node.inputs[3]}
-    return {n: v for n, v in named.items() if v in graph.storage}
+    return frozen(node, graph) | {"rows": Constant(np.ravel(rows)), "table": _table(node)}
 
 
 def _lead(node: Node, index: int) -> int | None:
@@ -230,7 +219,7 @@ KERNELS = (
         applies=_trainable_applies,
         view=_view,
         constants=_trainable_constants,
-        state=_state,
+        state=state,
         scratch_bytes=_scratch,
         lead_bytes=_lead,
         instructions=_instructions,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...ir.graph import Graph, Node
+from ...ops._convolution import is_pointwise
 from ..dsp.conv2d_trainable import row_bytes
 from ..dsp.input_gradient import frozen_filters, learnt_filters, places
 from ..kernel import Kernel
@@ -41,9 +42,8 @@ def _applies(node: Node, graph: Graph) -> bool:
     attrs = node.attrs
     _, kh, kw, _ = node.inputs[2].type.shape
     return (
-        (kh, kw) == attrs.strides == (1, 1)
-        and attrs.pads == (0, 0, 0, 0)
-        and attrs.groups == 1
+        is_pointwise((kh, kw), attrs)
+        and attrs.strides == (1, 1)
         and node.x.shape[0] == 1
         and 4 * node.y.shape[3] <= _MAX_OFFSET
         and _columns(node) > 0

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.dtypes import Array
 from ...ir.graph import Graph, Node
-from ...ops._pool import PoolAttrs, taps
+from ...ops._pool import taps_inside
 from ..kernel import Kernel
 from ..packing import unroll
 from ..portable import average_pool, max_pool
@@ -44,24 +43,13 @@ def _max_view(node: Node, graph: Graph) -> Mapping[str, Any]:
     return {**facts, "lanes": 16, "at_once": at_once, "turns": groups // at_once if at_once else 0}
 
 
-def _spans(node: Node) -> list[Array]:
-    """Of height and width: per window how many of its taps lie inside the input."""
-    attrs: PoolAttrs = node.attrs
-    found: list[Array] = []
-    for axis in (0, 1):
-        size = node.x.shape[axis + 1]
-        positions = taps(size, node.y.shape[axis + 1], axis, attrs)
-        found.append(((positions >= 0) & (positions < size)).sum(1))
-    return found
-
-
 def _instructions(lanes: int, whole: float, loops: float) -> Callable[[Node, Graph], float]:
     """Of a group of channels, beside its taps: of a window in one piece, of one in loops."""
 
     def instructions(node: Node, graph: Graph) -> float:
         del graph
         facts = pool_view(node)
-        (rows, columns), channels = _spans(node), node.y.shape[3]
+        (rows, columns), channels = taps_inside(node), node.y.shape[3]
         clips, cut = facts["clip_h"] or facts["clip_w"], channels % lanes > 0
         size = facts["kernel_h"] * facts["kernel_w"]
         windows = np.outer(rows, columns)

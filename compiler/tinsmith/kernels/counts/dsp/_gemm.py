@@ -4,8 +4,8 @@ put windows together (im2col.j2), of all pixels or of those at the border."""
 from __future__ import annotations
 
 from ...geometry import Geometry
-from .._types import Counts, View
-from ._sizes import Windows, bounds, known_copies, moved, rounds
+from .._types import Counts, View, bounds, moved
+from ._sizes import Windows, known_copies, rounds
 
 
 def gemm(g: Geometry, v: View) -> Counts:

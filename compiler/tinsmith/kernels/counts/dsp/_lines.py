@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...geometry import Geometry
-from .._types import Counts, View
-from ._sizes import bounds, copies, known_copies, moved, rounds
+from .._types import Counts, View, bounds, moved
+from ._sizes import copies, known_copies, rounds
 
 
 def lines(g: Geometry, v: View) -> Counts:

@@ -6,8 +6,8 @@ import numpy as np
 
 from ....ir.dtypes import Array
 from ...geometry import Geometry
-from .._types import Counts, View
-from ._sizes import Windows, bounds, copies, known_copies, moved, rounds
+from .._types import Counts, View, bounds, moved
+from ._sizes import Windows, copies, known_copies, rounds
 
 
 def pairs(g: Geometry, v: View) -> Counts:

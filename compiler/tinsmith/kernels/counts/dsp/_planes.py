@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...geometry import Geometry
-from .._types import Counts, View
-from ._sizes import bounds, moved, rounds
+from .._types import Counts, View, bounds, moved
+from ._sizes import rounds
 
 
 def planes(g: Geometry, v: View) -> Counts:

@@ -8,20 +8,7 @@ import numpy as np
 
 from ....ir.dtypes import Array
 from ...geometry import Geometry
-from .._types import Counts, View
-
-
-def bounds(v: View) -> int:
-    """How many bounds of a fused activation every output is compared with."""
-    return int(v["q_min"] > -128) + int(v["q_max"] < 127)
-
-
-def moved(by: int) -> int:
-    """Instructions of `move` in registers.j2."""
-    size = abs(by)
-    if size <= 4095:
-        return int(size > 0)
-    return 2 if size < 65536 else 3
+from .._types import Counts
 
 
 def rounds(prefix: str, times: float, count: int) -> Counts:

@@ -7,8 +7,8 @@ import numpy as np
 from ....ir.dtypes import Array
 from ...dsp._winograd import tiling
 from ...geometry import Geometry
-from .._types import Counts, View
-from ._sizes import bounds, copies, moved
+from .._types import Counts, View, bounds, moved
+from ._sizes import copies
 
 
 def winograd(g: Geometry, v: View) -> Counts:

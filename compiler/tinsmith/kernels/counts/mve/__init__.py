@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ....ir.graph import Node
+from .._types import Counts, View
 from ._columns import columns
 from ._depthwise import depthwise, windows
 from ._gemm import gemm, strips
 from ._others import add, dense, permute_channels
 from ._planes import flat, planes
 from ._pools import pool, reduce_mean
-from ._sizes import Counts, View
 
 TEMPLATES: Mapping[str, Callable[[Node, View], Counts]] = {
     "add.c.j2": add,

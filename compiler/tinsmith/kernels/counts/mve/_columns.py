@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ....ir.graph import Node
 from ...geometry import conv_geometry
-from ._sizes import Counts, View, bounds, copied, far, filled, merged, wide
+from .._types import Counts, View, bounds, moved, wide
+from ._sizes import copied, filled, merged
 
 
 def columns(node: Node, v: View) -> Counts:
@@ -14,12 +15,10 @@ def columns(node: Node, v: View) -> Counts:
     quads = fours * g.out_c // 4
     unrolled = bool(v["unrolled"])
     over = not unrolled and g.kernel_h * v["line_bytes"] > 4095
-    step = far(v["line_bytes"])
-    back = (
-        far((g.kernel_h - 1) * v["line_bytes"]) if unrolled else far(g.kernel_h * v["line_bytes"])
-    )
+    step = moved(v["line_bytes"])
+    back = moved((g.kernel_h - unrolled) * v["line_bytes"])
     moves = 2 * quads * ((g.kernel_h - unrolled) * step + back + over * wide(v["offset"]))
-    moves += fours * (far(4 * g.stride_w * g.in_c) + far(3 * g.out_c))
+    moves += fours * (moved(4 * g.stride_w * g.in_c) + moved(3 * g.out_c))
     more = 2 * bounds(v) + 4 * (v["scale_up"] > 0) + (0 if v["uniform"] else 4)
     tops = [oy * g.stride_h - g.pad_top for oy in range(g.out_h)]
     inside = sum(0 <= t + ky * g.dilation_h < g.in_h for t in tops for ky in range(g.kernel_h))

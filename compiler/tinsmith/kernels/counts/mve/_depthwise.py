@@ -7,7 +7,8 @@ from typing import Any
 
 from ....ir.graph import Node
 from ...geometry import Geometry, conv_geometry
-from ._sizes import Counts, View, bounds, far, filled, gathered, wide
+from .._types import Counts, View, bounds, moved, wide
+from ._sizes import filled, gathered
 
 
 def depthwise(node: Node, v: View) -> Counts:
@@ -40,7 +41,7 @@ def _run(
         if want - at > 127:
             reaches = tap % g.kernel_w == 0 and g.kernel_w > 1 and steps[1] <= 127
             base = want + steps[1] if reaches else want
-            moves, at = moves + far(base - at), base
+            moves, at = moves + moved(base - at), base
     return {
         f"{name}.calls": calls,
         f"{name}.pixels": pixels,
@@ -50,8 +51,8 @@ def _run(
         f"{name}.taps": each * taps,
         f"{name}.groups": each * len(v["groups"]),
         f"{name}.vectors": each * 2 * (bounds(v) + (v["scale_up"] > 0)),
-        f"{name}.moves": pixels * far(steps[2])
-        + each * (moves + far(8 - at))
+        f"{name}.moves": pixels * moved(steps[2])
+        + each * (moves + moved(8 - at))
         + pixels * rest * taps,
     }
 
@@ -76,11 +77,11 @@ def _summed(v: View, w: View, calls: int, channels: int) -> Counts:
     down, across = w["tiles"]
     blocks = channels * down * across
     ops, opening = Counter(op for op, *_ in w["ops"]), Counter(op for op, *_ in w["opening"])
-    steps = sum(far(op[1]) for op in w["ops"] if op[0] in ("walk", "turn"))
+    steps = sum(moved(op[1]) for op in w["ops"] if op[0] in ("walk", "turn"))
     two = 1 + bool(w["two"])
-    moves = channels * sum(far(op[1]) for op in w["opening"] if op[0] not in ("part", "image"))
+    moves = channels * sum(moved(op[1]) for op in w["opening"] if op[0] not in ("part", "image"))
     moves += blocks * (steps + wide(v["y_zero_point"]) + bool(w["masked"]))
-    moves += channels * sum(map(far, w["channel_step"]))
+    moves += channels * sum(map(moved, w["channel_step"]))
     moves += channels * down * (across > 1) * (1 + across)
     found: Counts = {
         "sum.calls": calls,
@@ -95,8 +96,8 @@ def _summed(v: View, w: View, calls: int, channels: int) -> Counts:
     for label, times, tiles in (("column", channels * down, across), ("row", channels, down)):
         step, last = w[f"{label}_step"], w[f"last_{label}_step"]
         ragged = last != step and tiles > 1
-        moves += times * tiles * sum(map(far, step))
-        moves += times * ragged * sum(far(b - a) for a, b in zip(step, last, strict=True))
+        moves += times * tiles * sum(map(moved, step))
+        moves += times * ragged * sum(moved(b - a) for a, b in zip(step, last, strict=True))
         found |= {
             f"sum.{label}s": times * tiles if tiles > 1 else 0,
             f"sum.ragged_{label}s": times * tiles if ragged else 0,

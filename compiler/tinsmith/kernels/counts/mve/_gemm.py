@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ....ir.graph import Node
 from ...geometry import conv_geometry
-from ._sizes import Counts, View, bounds, copied, far, filled, gathered, offset_words
+from .._types import Counts, View, bounds, moved
+from ._sizes import copied, filled, gathered, offset_words
 
 
 def gemm(node: Node, v: View) -> Counts:
@@ -53,7 +54,7 @@ def _block(v: View, calls: int, pairs: int) -> Counts:
     narrowed, stores = 2 * (2 * sixteens + rests), 2 * (sixteens + rests)
     prepared = (groups if v["uniform"] else pairs * (sixteens + rests)) if loops else calls
     more = (2 if v["scale_up"] else 0) + (0 if v["uniform"] else 3)
-    steps = 2 * far(2 * v["x_step"]) + 2 * far(2 * v["y_step"] - v["padded_c"])
+    steps = 2 * moved(2 * v["x_step"]) + 2 * moved(2 * v["y_step"] - v["padded_c"])
     return {
         "block.calls": calls,
         "block.pairs": pairs,

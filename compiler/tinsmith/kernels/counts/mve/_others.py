@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ....ir.graph import Node
-from ._sizes import Counts, View, bounds, copied, filled, merged
+from .._types import Counts, View, bounds
+from ._sizes import copied, filled, merged
 
 
 def dense(node: Node, v: View) -> Counts:

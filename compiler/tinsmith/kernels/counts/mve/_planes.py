@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ....ir.graph import Node
 from ...geometry import Geometry, conv_geometry
-from ._sizes import Counts, View, bounds, far, filled, offset_words
+from .._types import Counts, View, bounds, moved
+from ._sizes import filled, offset_words
 
 
 def planes(node: Node, v: View) -> Counts:
@@ -54,10 +55,10 @@ def _steps(v: View) -> int:
     done = v["g"].out_w - columns if rest else v["whole"] * columns
     back = size // columns
     end = v["strip_bytes"] - size * v["whole"] - (back * rest if rest else 0)
-    found = far(columns * v["out_column"]) * v["whole"]
-    found += far(end) + far(v["out_strip"] - done * v["out_column"])
+    found = moved(columns * v["out_column"]) * v["whole"]
+    found += moved(end) + moved(v["out_strip"] - done * v["out_column"])
     if rest:
-        found += far(back * (columns - rest)) + far(v["out_column"] * (columns - rest))
+        found += moved(back * (columns - rest)) + moved(v["out_column"] * (columns - rest))
     return found
 
 
@@ -90,8 +91,8 @@ def flat(node: Node, v: View) -> Counts:
     turns, rests, whole = v["turn_loads"], v["rest_loads"], v["whole"]
     blocks = channels * (whole * len(turns) + len(rests))
     starts = [0, *v["rest"]]
-    moves = whole * (len(turns) * far(8 * g.out_c) + far(v["turn_bytes"]))
-    moves += sum(far((b - a) * g.out_c) for a, b in zip(starts, v["rest"], strict=False))
+    moves = whole * (len(turns) * moved(8 * g.out_c) + moved(v["turn_bytes"]))
+    moves += sum(moved((b - a) * g.out_c) for a, b in zip(starts, v["rest"], strict=False))
     put = groups * v["taken_h"] * g.in_w
     return {
         "channels.calls": groups,

@@ -7,19 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ....ir.graph import Node
-from ....ops._pool import taps
-from ._sizes import Counts, View, bounds, far
+from ....ops._pool import taps_inside
+from .._types import Counts, View, bounds, moved
 
 _REACH = 127  # of a load's offset
 
 
 def pool(node: Node, v: View) -> Counts:
     """Groups of 8 or 16 channels of each window, tap by tap."""
-    inside: list[np.ndarray] = []
-    for axis in (0, 1):
-        size = node.x.shape[axis + 1]
-        at = taps(size, node.y.shape[axis + 1], axis, node.attrs)
-        inside.append(((at >= 0) & (at < size)).sum(1))
+    inside = taps_inside(node)
     read, size = np.outer(*inside), v["kernel_h"] * v["kernel_w"]
     whole = (read == size) & bool(v["offsets"])
     lines = np.where(read > 0, inside[0][:, None], 0)
@@ -71,8 +67,8 @@ def _moves(offsets: Sequence[int], end: int = 0, beyond: int = 0) -> int:
     at = found = 0
     for offset in offsets:
         if offset - at + beyond > _REACH:
-            found, at = found + far(offset - at), offset
-    return found + (far(end - at) if end else 0)
+            found, at = found + moved(offset - at), offset
+    return found + (moved(end - at) if end else 0)
 
 
 def reduce_mean(node: Node, v: View) -> Counts:

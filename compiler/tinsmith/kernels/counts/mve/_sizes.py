@@ -3,25 +3,7 @@
 from __future__ import annotations
 
 from ...geometry import Geometry
-from .._types import Counts, View
-
-__all__ = ["Counts", "View"]
-
-
-def far(step: int) -> int:
-    """Instructions of `registers.move`."""
-    size = abs(step)
-    return 1 + wide(size) if size > 4095 else int(size > 0)
-
-
-def wide(value: int) -> int:
-    """Instructions of `registers.load`."""
-    return 1 + (value % 2**32 >= 2**16)
-
-
-def bounds(v: View) -> int:
-    """Of the outputs, those that int8 does not have anyway."""
-    return (v["q_min"] > -128) + (v["q_max"] < 127)
+from .._types import Counts, View, moved, wide
 
 
 def offset_words(v: View) -> int:
@@ -82,7 +64,7 @@ def gathered(g: Geometry, *, border: bool = False) -> Counts:
     crossing, turns = g.out_h * g.kernel_h * len(broken), -(-line // 16)
     whole = pixels * g.kernel_h - outside - crossing
     few = line in (16, 32, 48, 64)
-    step = far(g.dilation_h * g.in_w * g.in_c) + far(line)
+    step = moved(g.dilation_h * g.in_w * g.in_c) + moved(line)
     strided = (g.stride_h > 1) + (g.stride_w > 1)
     read_turns = inside * sum(-(-size // 16) for size in broken)
     return {
@@ -96,5 +78,5 @@ def gathered(g: Geometry, *, border: bool = False) -> Counts:
         "window.crossing_read": inside * len(broken),
         "window.fill_turns": (outside + crossing) * turns,
         "window.moves": pixels
-        * (2 * strided + far(g.pad_top) + far(g.pad_left) + g.kernel_h * step),
+        * (2 * strided + moved(g.pad_top) + moved(g.pad_left) + g.kernel_h * step),
     }
